@@ -34,6 +34,7 @@ def shared(t: Timeline, a: int, b: int) -> float:
     return float(min(t.end[a], t.end[b]) - max(t.start[a], t.start[b]))
 
 
+@settings(deadline=None)
 @given(spans, st.sampled_from([0.0, 1e-9, 0.3, 1.0]))
 def test_overlaps_names_only_real_collisions_and_every_resource_that_has_one(rows, tolerance):
     t = timeline(rows)
@@ -44,6 +45,7 @@ def test_overlaps_names_only_real_collisions_and_every_resource_that_has_one(row
     assert {int(t.resource[a]) for a, _ in pairs} == {int(t.resource[a]) for a, _ in brute}
 
 
+@settings(deadline=None)
 @given(spans)
 def test_a_span_that_collides_with_an_earlier_one_is_always_reported(rows):
     t = timeline(rows)
@@ -73,6 +75,7 @@ def test_overlaps_of_empty_and_single_timelines_are_empty():
     assert timeline([("n0", "mb0", "forward", 0, 1)]).overlaps().shape == (0, 2)
 
 
+@settings(deadline=None)
 @given(spans, st.randoms(use_true_random=False))
 def test_json_keeps_everything(rows, random):
     base = timeline(rows)
@@ -108,6 +111,7 @@ def test_equality_sees_every_column():
     assert t != "t"
 
 
+@settings(deadline=None)
 @given(spans)
 def test_sorting_keeps_the_spans_and_orders_each_resource_by_start(rows):
     t = timeline(rows).sorted()
@@ -120,6 +124,7 @@ def test_sorting_keeps_the_spans_and_orders_each_resource_by_start(rows):
     assert keys == sorted(keys)
 
 
+@settings(deadline=None)
 @given(spans)
 def test_busy_time_and_makespan_add_up(rows):
     t = timeline(rows)
