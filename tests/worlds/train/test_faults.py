@@ -1,360 +1,157 @@
-"""Nodes die in mid-iteration: every microbatch is completed, history stands, and a restart would have cost more."""
+"""What a plan does under noise, stragglers, slow links and failures, over seeded runs."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from pathloom.plan import InfeasiblePlan, ProvenInfeasible
-from pathloom.timeline import Timeline
-from pathloom.worlds.train.fault_check import check_recovery
-from pathloom.worlds.train.fault_story import FAULT_KINDS, WASTED
-from pathloom.worlds.train.faults import Failure, FaultOutcome, simulate_failures
-from pathloom.worlds.train.problem import FORWARD, Reordering, TrainDecisions, TrainProblem
-from pathloom.worlds.train.recovery import ClusterView, Recovery, Reroute
-from pathloom.worlds.train.repair import Widening, stage_orders
-from pathloom.worlds.train.simulator import Disturbances, simulate
-
-SIZES = (3, 2, 2, 2)
-PLACEMENT = np.repeat(np.arange(4), SIZES)
+from pathloom.plan import InputError, Plan, Progress
+from pathloom.worlds.train.faults import simulate_plan, statistics
+from pathloom.worlds.train.problem import TrainDecisions, TrainProblem
+from pathloom.worlds.train.simulator import plan_of
 
 
-def cluster(seed: int = 0, **changes: object) -> TrainProblem:
-    """Nine nodes in four stages, three of which each of twelve microbatches visits."""
-    rng = np.random.default_rng(seed)
-    forward = rng.uniform(0.5, 1.5, (9, 4))
-    weight = 0.6 * forward
+def plan(split: bool = False, chunks: int = 1) -> Plan:
+    """Two pipelines of three stages on six nodes, four microbatches."""
+    rng = np.random.default_rng(2)
+    forward = rng.uniform(1, 2, (6, 3))
     problem = TrainProblem(
-        name="nine",
-        nodes=tuple(f"n{i}" for i in range(9)),
-        locations=("here",) * 9,
+        name="two pipelines",
+        nodes=("paris-0", "paris-1", "oslo-0", "oslo-1", "rome-0", "rome-1"),
+        locations=("paris", "paris", "oslo", "oslo", "rome", "rome"),
         forward=forward,
-        backward=1.5 * forward,
-        weight=weight,
+        backward=2 * forward,
+        weight=forward,
         loss=0.25 * forward[:, 0],
-        link=rng.uniform(0.1, 1.0, (9, 9)),
-        memory=np.full(9, 3),
-        stage_sizes=np.array(SIZES),
-        microbatches=12,
+        link=rng.uniform(0.1, 0.5, (6, 6)),
+        memory=np.full(6, 2),
+        stage_sizes=np.array([2, 2, 2]),
+        microbatches=4,
         route_length=3,
-        source_cap=4,
-        stage_cap=np.array([12, 8, 8, 8]),
-        node_cap=np.full(9, 4),
-        placement=PLACEMENT,
-        gap=0.05,
-        injection_gap=0.02,
+        source_cap=2,
+        stage_cap=np.array([4, 4, 4]),
+        node_cap=np.full(6, 2),
     )
-    return replace(problem, **changes)  # type: ignore[arg-type]
+    routes = np.array([[0, 2, 4], [1, 3, 5], [0, 2, 4], [1, 3, 5]])
+    stages = np.tile(np.arange(3), (4, 1))
+    if chunks > 1:
+        routes, stages = np.tile(routes, (1, chunks)), np.tile(np.arange(3 * chunks), (4, 1))
+    decisions = TrainDecisions(np.array([0, 0, 1, 1, 2, 2]), routes, stages, split_backward=split, chunks=chunks)
+    return plan_of(problem, decisions, method="by hand")
 
 
-def routes(seed: int = 0, **changes: object) -> TrainDecisions:
-    """Random routes within the caps: each stage skipped by a third, each node used four times."""
-    rng = np.random.default_rng(seed)
-    skipped = rng.permutation(np.repeat([1, 2, 3], 4))
-    stages = np.array([[p for p in range(4) if p != s] for s in skipped])
-    nodes = np.zeros((12, 3), dtype=np.int64)
-    for p, members in enumerate(np.split(np.arange(9), np.cumsum(SIZES)[:-1])):
-        where = np.argwhere(stages == p)
-        taken = rng.permutation(np.repeat(members, 4))[: len(where)]
-        nodes[tuple(where.T)] = taken
-    first_of: dict[int, list[int]] = {}
-    after = np.full(12, -1)
-    for b, source in enumerate(nodes[:, 0]):
-        started = first_of.setdefault(int(source), [])
-        if len(started) >= 3:
-            after[b] = started[-3]
-        started.append(b)
-    decisions = TrainDecisions(PLACEMENT, nodes, stages, release=np.zeros(12), after=after)
-    return replace(decisions, **changes)  # type: ignore[arg-type]
+def test_a_calm_run_is_the_plan() -> None:
+    report = simulate_plan(plan())
+    assert report.seconds.tolist() == [report.planned]
+    assert report.slowest_factor == pytest.approx(1.0)
+    assert report.busiest_share == pytest.approx(plan().metrics["busiest_share"])
+    assert report.timeline.makespan == report.planned
+    assert report.rows[0] == ("planned", f"{report.planned:.2f} s", "")
 
 
-def spans(table: Timeline) -> set[tuple[object, ...]]:
-    columns = (table.resource, table.item, table.columns["work"], table.columns["visit"], table.start, table.end)
-    return set(zip(*(c.tolist() for c in columns), strict=True))
+def test_runs_differ_by_seed_and_repeat() -> None:
+    a, b, c = (simulate_plan(plan(), runs=20, noise=0.2, seed=s) for s in (0, 0, 1))
+    np.testing.assert_array_equal(a.seconds, b.seconds)
+    assert a.statistics == b.statistics
+    assert len(set(a.seconds.tolist())) == 20
+    np.testing.assert_array_equal(a.seconds[1:], c.seconds[:-1])  # run r of seed s is run r - 1 of seed s + 1
 
 
-def check(problem: TrainProblem, decisions: TrainDecisions, outcome: FaultOutcome, **options: object) -> list[str]:
-    failures = [(f.node, f.second) for f in outcome.failures]
-    found = check_recovery(
-        problem, decisions, outcome.timeline, failures, detection=outcome.detection, **options  # type: ignore[arg-type]
-    )  # fmt: skip
-    return [str(v) for v in found]
+def test_statistics_are_those_of_the_runs() -> None:
+    report = simulate_plan(plan(), runs=40, noise=0.3)
+    found = {s.name: s for s in report.statistics}
+    assert found["mean"].value == pytest.approx(report.seconds.mean())
+    assert (found["least"].value, found["largest"].value) == (report.seconds.min(), report.seconds.max())
+    assert all(s.low <= s.value <= s.high for s in report.statistics)
+    assert found["percentile 5"].value <= found["percentile 50"].value <= found["percentile 95"].value
+    assert found["mean"].high - found["mean"].low < report.seconds.max() - report.seconds.min()
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
-def test_every_node_may_die_and_every_microbatch_is_completed(share: float) -> None:
-    problem, decisions = cluster(), routes()
-    nominal = simulate(problem, decisions).iteration_time
-    for node in range(9):
-        outcome = simulate_failures(problem, decisions, [Failure(node, share * nominal)], evaluations=60)
-        assert outcome.completed
-        assert check(problem, decisions, outcome) == []
-        assert outcome.lost_time == pytest.approx(outcome.iteration_time - nominal)
-        assert outcome.lost_time <= outcome.restart_lost_time or not outcome.lost
-        dead = outcome.timeline.resource == node
-        assert not (outcome.timeline.end[dead] > share * nominal + 1e-9).any()
-
-
-def test_rerouting_loses_at_most_half_of_what_a_restart_loses() -> None:
-    problem, decisions = cluster(3), routes(3)
-    nominal = simulate(problem, decisions).iteration_time
-    shares = []
-    for node in range(9):
-        for share in (0.4, 0.6):
-            outcome = simulate_failures(problem, decisions, [Failure(node, share * nominal)], evaluations=100)
-            shares.append(outcome.lost_time / outcome.restart_lost_time if outcome.restart_lost_time else 0.0)
-    assert np.median(shares) <= 0.5
-
-
-def test_what_happened_before_the_notice_stands() -> None:
-    problem, decisions = cluster(), routes()
-    calm = simulate(problem, decisions)
-    time, detection, victim = 8.0, 2.0, 4
-    outcome = simulate_failures(
-        problem, decisions, [Failure(victim, time)], detection=detection, evaluations=50, compare_restart=False
-    )
-    happened = {
-        (int(calm.chains.node[b, t]), int(b), int(calm.chains.kind[t]), int(calm.chains.visit[t]), *when)
-        for b, t in np.argwhere(calm.end <= time)
-        for when in [(float(calm.start[b, t]), float(calm.end[b, t]))]
-    }
-    assert happened <= spans(outcome.timeline)
-    # whoever does not need the dead node neither stops nor changes its route
-    rows = outcome.timeline.columns["attempt"] > 0
-    assert {f"mb{b}" for b in outcome.timeline.item[rows]} >= set(outcome.lost)
-    assert outcome.timeline.start[rows].min() >= time + detection
-
-
-def test_a_failure_after_the_end_or_of_an_idle_node_costs_nothing() -> None:
-    problem, decisions = cluster(), routes()
-    nominal = simulate(problem, decisions).iteration_time
-    late = simulate_failures(problem, decisions, [Failure(0, nominal + 1)], evaluations=10)
-    assert (late.lost_time, late.restart_lost_time, late.lost) == (0.0, 0.0, ())
-    avoided = decisions.routes.copy()
-    avoided[avoided == 8] = 7
-    idle = simulate_failures(problem, replace(decisions, routes=avoided), [Failure(8, 3.0)], evaluations=10)
-    assert (idle.lost_time, idle.lost, idle.rerouted) == (0.0, (), ())
-
-
-def test_losing_the_source_moves_its_microbatches_to_another_node_of_stage_0() -> None:
-    problem, decisions = cluster(), routes()
-    outcome = simulate_failures(problem, decisions, [Failure(1, 6.0)], evaluations=60)
-    table = outcome.timeline
-    first = (table.columns["work"] == FORWARD) & (table.columns["visit"] == 0) & (table.kind != WASTED)
-    assert set(table.resource[first & (table.columns["attempt"] > 0)].tolist()) <= {0, 2}
-    assert first.sum() == 12
-    # twelve microbatches, of which the dead source has kept at most what returned: two sources of four must take more
-    assert outcome.widening.source >= 1
-
-
-def test_the_last_node_of_a_stage_takes_its_weights_along() -> None:
-    problem, decisions = cluster(), routes()
-    with pytest.raises(ProvenInfeasible, match=r"all nodes of stage 2 have died, and the weights"):
-        simulate_failures(problem, decisions, [Failure(5, 3.0), Failure(6, 5.0)], evaluations=10)
-
-
-def test_several_failures_one_after_another() -> None:
-    problem, decisions = cluster(), routes()
-    failures = [Failure(4, 9.0), Failure(1, 5.0), Failure(8, 9.3), Failure(4, 20.0)]
-    outcome = simulate_failures(problem, decisions, failures, evaluations=60)
-    assert [(f.node, f.second) for f in outcome.failures] == [(1, 5.0), (4, 9.0), (8, 9.3)]
-    assert outcome.completed and check(problem, decisions, outcome) == []
-
-
-def test_a_restart_throws_away_what_was_done() -> None:
-    problem, decisions = cluster(), routes()
-    outcome = simulate_failures(problem, decisions, [Failure(4, 8.0)], policy="restart", evaluations=60)
-    assert outcome.iteration_time == outcome.restart_time
-    table = outcome.timeline
-    useful = table.kind != WASTED
-    assert table.start[useful].min() >= 9.0
-    assert table.end[~useful].max() <= 9.0
-    assert check(problem, decisions, outcome, restarts=[9.0]) == []
-
-
-def test_resuming_saves_the_forward_passes_that_are_still_held() -> None:
-    problem, decisions = cluster(), routes()
-    kept = []
-    for node in range(3, 9):
-        outcome = simulate_failures(
-            problem,
-            decisions,
-            [Failure(node, 6.0)],
-            policy=Reroute(evaluations=100),
-            compare_restart=False,
-        )
-        table = outcome.timeline
-        for b in outcome.lost:
-            mine = (table.item == int(b[2:])) & (table.kind != WASTED)
-            kept.append(len(set(table.columns["attempt"][mine].tolist())))
-    assert max(kept) == 2  # useful work of both attempts: the second went on where the first had stopped
-
-
-def test_gradients_that_died_are_done_again_on_demand() -> None:
-    problem, decisions = cluster(), routes()
-    nominal = simulate(problem, decisions).iteration_time
-    failure = [Failure(3, 0.7 * nominal)]
-    usual = simulate_failures(problem, decisions, failure, evaluations=40, compare_restart=False)
-    assert usual.incomplete_gradients
-    exact = simulate_failures(problem, decisions, failure, evaluations=40, compare_restart=False, redo_gradients=True)
-    assert exact.incomplete_gradients == ()
-    assert set(exact.lost) >= set(usual.incomplete_gradients)
-    assert check(problem, decisions, exact) == []
-
-
-def test_averaging_goes_on_without_the_dead() -> None:
-    rng = np.random.default_rng(1)
-    latency, seconds = rng.uniform(0.01, 0.1, (9, 9)), rng.uniform(1, 2, (9, 9))
-    problem, decisions = cluster(sync_latency=latency, sync_seconds=seconds), routes()
-    calm = simulate(problem, decisions)
-    last = calm.stage_sync[0]
-    # the death of a node in the middle of the averaging: the two others of stage 0 begin again when they have noticed
-    outcome = simulate_failures(problem, decisions, [Failure(0, float(last.mean()))], evaluations=10)
-    pair = 2 * max(latency[1, 2] + seconds[1, 2] / 2, latency[2, 1] + seconds[2, 1] / 2)
-    expected = max(calm.iteration_time, last.mean() + 1.0 + pair)
-    others = calm.stage_sync[1:, 1].max()
-    assert outcome.iteration_time == pytest.approx(max(last.mean() + 1.0 + pair, others))
-    assert expected >= outcome.iteration_time
-    table = outcome.timeline
-    assert 0 not in table.resource[table.kind == FAULT_KINDS.index("sync")]
-
-
-def test_noise_is_repeatable_and_the_policy_cannot_foresee_it() -> None:
-    problem, decisions = cluster(), routes()
-    noisy = Disturbances(noise=0.2, node_windows=[(3, 0.0, 50.0, 1.5)])
-    runs = [
-        simulate_failures(
-            problem, decisions, [Failure(4, 6.0)], disturbances=noisy, seed=5, evaluations=30, compare_restart=False
-        )
-        for _ in range(2)
-    ]
-    assert runs[0].iteration_time == runs[1].iteration_time
-    assert spans(runs[0].timeline) == spans(runs[1].timeline)
-    assert runs[0].nominal == simulate(problem, decisions, disturbances=noisy, seed=5).iteration_time
-
-
-def test_the_prediction_of_a_quiet_run_is_what_comes_true() -> None:
-    problem, decisions = cluster(), routes()
-    foreseen: list[float] = []
-
-    class Watched:
-        name = "watched"
-
-        def decide(self, view: ClusterView) -> Recovery:
-            recovery = Reroute(evaluations=30).decide(view)
-            foreseen.append(view.expect(recovery).seconds)
-            return recovery
-
-    outcome = simulate_failures(problem, decisions, [Failure(4, 6.0)], policy=Watched(), compare_restart=False)
-    assert foreseen == [outcome.iteration_time]
-
-
-def test_a_policy_that_forgets_somebody_is_told_so() -> None:
-    class Idle:
-        name = "idle"
-
-        def decide(self, view: ClusterView) -> Recovery:
-            return Recovery()
-
-    with pytest.raises(ValueError, match="leaves microbatches without a new attempt"):
-        simulate_failures(cluster(), routes(), [Failure(4, 6.0)], policy=Idle(), compare_restart=False)
-
-
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    seed=st.integers(0, 10**6),
-    order=st.sampled_from(["first come", "priority", "strict"]),
-    split=st.booleans(),
-    redo=st.booleans(),
-    detection=st.sampled_from([0.0, 0.5, 3.0]),
-    policy=st.sampled_from(["reroute", "restart"]),
-    n_failures=st.integers(1, 3),
-)
-def test_any_failures_under_any_order_of_work_pass_the_check(
-    seed: int, order: str, split: bool, redo: bool, detection: float, policy: str, n_failures: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    problem, decisions = cluster(seed), routes(seed, split_backward=split)
-    calm = simulate(problem, decisions)
-    if order != "first come":
-        decisions = replace(decisions, priority=calm.start[:, :7], strict=order == "strict" and not split)
-    victims = [0, 3, 5, 7]  # one of each stage
-    failures = [
-        Failure(int(n), float(rng.uniform(0, calm.iteration_time)))
-        for n in rng.choice(victims, n_failures, replace=False)
-    ]
-    outcome = simulate_failures(
-        problem,
-        decisions,
-        failures,
-        policy=policy,
-        detection=detection,
-        redo_gradients=redo,
-        evaluations=10,
-        compare_restart=False,
-    )  # raises InfeasiblePlan where the check finds something
-    assert outcome.completed
-    assert redo <= (outcome.incomplete_gradients == ())
-
-
-def test_the_check_sees_what_is_wrong() -> None:
-    problem, decisions = cluster(), routes()
-    outcome = simulate_failures(problem, decisions, [Failure(4, 6.0)], evaluations=30, compare_restart=False)
-    table = outcome.timeline
-    useful = np.flatnonzero(table.kind != WASTED)
-
-    def changed(**columns: np.ndarray) -> list[str]:
-        extra = dict(table.columns) | {n: columns.pop(n) for n in list(columns) if n in table.columns}
-        worse = replace(table, **columns, columns=extra)  # type: ignore[arg-type]
-        return [v.split(":")[0] for v in check(problem, decisions, replace(outcome, timeline=worse))]
-
-    kinds = table.kind.copy()
-    kinds[useful[3]] = WASTED
-    assert "completeness" in changed(kind=kinds)
-    moved = table.resource.copy()
-    moved[useful[5]] = (moved[useful[5]] + 3) % 9
-    assert "route" in changed(resource=moved)
-    end = table.end.copy()
-    end[useful[7]] += 0.5
-    assert "duration" in changed(end=end)
-    start = table.start - 5.0 * (table.columns["attempt"] > 0)
-    assert "causality" in changed(start=start)
-    held = check(replace(problem, memory=np.full(9, 1)), decisions, outcome)
-    assert any(v.startswith("memory") for v in held)
-    early = [(4, 2.0)]
-    found = check_recovery(problem, decisions, table, early, detection=1.0)
-    assert any(v.rule == "death" for v in found)
-    together = table.start.copy(), table.end.copy()
-    rows = np.flatnonzero(table.resource == 0)[:2]
-    together[0][rows[1]], together[1][rows[1]] = together[0][rows[0]], together[1][rows[0]]
-    assert "collision" in changed(start=together[0], end=together[1])
-
-
-def test_an_outcome_that_the_check_rejects_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pathloom.worlds.train import attempts
-
-    original = attempts.Replay.leaves
-    # a simulator that forgets the message to the first new node
-    monkeypatch.setattr(attempts.Replay, "leaves", lambda self, *a: min(original(self, *a), a[-1]))
-    far = cluster(link=np.full((9, 9), 4.0) - 4.0 * np.eye(9))
-    with pytest.raises(InfeasiblePlan, match="causality"):
-        for node in range(3, 9):
-            simulate_failures(far, routes(), [Failure(node, 12.0)], evaluations=60, compare_restart=False)
-
-
-def test_stage_orders_are_those_that_the_budget_allows() -> None:
+def test_the_bootstrap_interval_covers_the_mean_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
-    assert stage_orders(4, 3, Reordering(0, 0, 0, 4), rng) == [(0, 1, 2), (0, 1, 3), (0, 2, 3)]
-    swapped = stage_orders(4, 3, Reordering(1, 1, 1, 4), rng)
-    assert set(swapped) == {(0, 1, 2), (0, 1, 3), (0, 2, 3), (0, 2, 1), (0, 3, 2)}
-    assert all(b - a <= 1 for order in stage_orders(6, 4, Reordering(1, 2, 2, 1), rng) for a, b in [order[:2]])
-    sampled = stage_orders(16, 11, Reordering(), rng)
-    assert len(sampled) >= 250 and all(len(set(order)) == 11 and order[0] == 0 for order in sampled)
+    hits = 0
+    for trial in range(200):
+        mean = statistics(rng.normal(10.0, 1.0, 40), trial)[0]
+        hits += mean.low <= 10.0 <= mean.high
+    assert 0.88 <= hits / 200 <= 0.99
 
 
-def test_widenings_add_up_to_the_larger() -> None:
-    assert Widening(1, 0) | Widening(0, 2) == Widening(1, 2)
+def test_runs_that_never_end_count_as_endless() -> None:
+    found = {s.name: s.value for s in statistics(np.array([1.0, 2.0, 3.0, np.inf]), 0)}
+    assert found["percentile 50"] == 3.0 and found["least"] == 1.0
+    assert found["mean"] == found["largest"] == np.inf
+
+
+@pytest.mark.parametrize(("split", "chunks"), [(False, 1), (True, 1), (False, 2)])
+def test_the_straggler_is_found(split: bool, chunks: int) -> None:
+    report = simulate_plan(plan(split, chunks), stragglers=[("oslo-1", 3.0)])
+    assert report.slowest_node == "oslo-1"
+    assert report.slowest_factor == pytest.approx(3.0)
+    assert report.seconds[0] > report.planned
+    later = simulate_plan(plan(split, chunks), stragglers=[("oslo-1", 3.0, report.seconds[0] + 1, float("inf"))])
+    assert later.seconds[0] == later.planned
+
+
+def test_a_slow_link_is_slow_in_both_directions() -> None:
+    hand = plan()
+    link = hand.problem.link
+    report = simulate_plan(hand, slow_links=[("rome-0", "oslo-0", 11.0)])
+    # each microbatch of the first pipeline pays there and back, the last one at least once each
+    assert report.seconds[0] >= report.planned + 10 * min(link[2, 4], link[4, 2])
+    backwards = simulate_plan(hand, slow_links=[("oslo-0", "rome-0", 11.0)])
+    assert backwards.seconds[0] == report.seconds[0]
+
+
+def test_failures_are_recovered_from_and_reported() -> None:
+    report = simulate_plan(plan(), failures=[("oslo-1", 4.0)], runs=3, noise=0.1)
+    first = report.outcomes[0]
+    assert len(report.outcomes) == 3 and all(o.completed for o in report.outcomes)
+    assert first.lost == ("mb1", "mb3") and first.restart_lost_time > 0
+    assert np.isnan(report.outcomes[1].restart_lost_time)
+    assert report.seconds.tolist() == [o.iteration_time for o in report.outcomes]
+    shown = {row[0]: row[1] for row in report.rows}
+    assert shown["microbatches lost (first run)"] == "mb1, mb3"
+    assert shown["throughput caps exceeded by (first run)"] == "source +0, node +2"
+    again = simulate_plan(plan(), failures=[("oslo-1", 4.0)], policy="restart")
+    assert again.outcomes[0].policy == "restart"
+
+
+def test_the_report_is_plain_data() -> None:
+    report = simulate_plan(plan(), failures=[("oslo-1", 4.0)], runs=2, noise=0.1)
+    data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert data["runs"] == 2 and data["failures"][0]["lost"] == ["mb1", "mb3"]
+    assert data["failures"][1]["restart_lost_time"] is None
+
+
+def test_progress_is_told_once_a_run() -> None:
+    told: list[Progress] = []
+    report = simulate_plan(plan(), runs=4, noise=0.1, on_progress=told.append)
+    assert [p.phase for p in told] == [f"run {r} of 4" for r in range(1, 5)]
+    assert told[-1].best == pytest.approx(report.seconds.mean())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"runs": 0}, "runs: expected a whole number of at least 1"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0"),
+        ({"noise": float("nan")}, "noise: expected a number"),
+        ({"noise": -0.1}, "noise: expected a number of at least 0"),
+        ({"stragglers": [("oslo-7", 2.0)]}, "straggler: there is no node 'oslo-7'; did you mean oslo-"),
+        ({"stragglers": [("oslo-1",)]}, r"straggler: expected \(node, factor\) or"),
+        ({"stragglers": [("oslo-1", 0.0)]}, "straggler: expected a number larger than 0"),
+        ({"stragglers": [("oslo-1", 2.0, 5.0, 4.0)]}, "straggler: expected a number larger than 5"),
+        ({"slow_links": [("oslo-1", "oslo-1", 2.0)]}, "slow link: expected two nodes"),
+        ({"slow_links": [("oslo-1", "nowhere", 2.0)]}, "slow link: there is no node 'nowhere'; the nodes are paris-0"),
+        ({"failures": [("oslo-1", -3.0)]}, "failure: expected a number of at least 0"),
+        ({"failures": [("oslo-1",)]}, r"failure: expected \(node, second\)"),
+        ({"failures": [("oslo-1", "soon")]}, "failure: expected a number, found 'soon'"),
+        ({"policy": "hope"}, "policy: expected 'reroute' or 'restart'"),
+    ],
+)
+def test_mistakes_are_named(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        simulate_plan(plan(), **wrong)

@@ -29,8 +29,8 @@ def test_the_automaton_lists_what_the_definitions_allow(n_stages: int, data: st.
     assert admissible_orders(n_stages, length, budget).count == len(expected)
 
 
-def test_skippipes_setting_has_34_orders_of_which_10_are_increasing() -> None:
-    assert stage_orders(6, 4, Reordering()).shape == (34, 4)
+def test_skippipes_setting_has_22_orders_of_which_10_are_increasing() -> None:
+    assert stage_orders(6, 4, Reordering()).shape == (22, 4)
     assert stage_orders(6, 4, Reordering(), in_order=True).shape == (10, 4)
 
 
@@ -46,7 +46,7 @@ def test_a_set_of_stages_with_an_admissible_order_has_an_increasing_one(n_stages
 def test_many_stages_are_counted_and_listed_lazily() -> None:
     orders = admissible_orders(16, 11, Reordering())
     first = list(islice(orders, 1000))
-    assert orders.count == sum(1 for _ in orders) == len(stage_orders(16, 11, Reordering()))
+    assert orders.count == 51_700 == sum(1 for _ in orders) == len(stage_orders(16, 11, Reordering()))
     assert stage_orders(16, 11, Reordering(), limit=1000).tolist() == [list(order) for order in first]
     with pytest.raises(ValueError, match="give a limit"):
         stage_orders(24, 16, Reordering(1, 5, 5, 4))
@@ -90,7 +90,7 @@ def test_cost_is_the_iteration_time_of_a_microbatch_alone(seed: int, length: int
     problem = replace(random_problem(seed, route_length=length), microbatches=1, gap=0.0, injection_gap=0.0)
     assert problem.placement is not None
     rng = np.random.default_rng(seed)
-    stages = rng.permuted(stage_orders(4, length, problem.reordering), axis=0)[:1]
+    stages = rng.permutation(stage_orders(4, length, problem.reordering))[:1]
     routes = np.array([[rng.choice(np.flatnonzero(problem.placement == p)) for p in stages[0]]])
     alone = simulate(problem, TrainDecisions(problem.placement, routes, stages)).iteration_time
     assert route_cost(problem, routes, stages).tolist() == pytest.approx([alone])

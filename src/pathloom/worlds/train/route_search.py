@@ -1,0 +1,449 @@
+"""Method "pathloom": joint search over placement, routes and order of work, judged by the exact simulator.
+
+Simulated annealing on all cores. A state is a placement, one route a group of microbatches, and small shifts of the
+first-come-first-served order; every move is judged by simulating the whole iteration (tens of microseconds for 30
+microbatches), so what is optimised is exactly what is paid. Groups shrink from level to level: first all microbatches
+of a source share a route (few decisions, and often a collision-free pattern), then waves, then each goes its own way.
+With many microbatches a coarse level simulates only the first waves of each group.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+
+from pathloom.plan import NoPlanFound, OnProgress, Plan, Progress, stop_requested
+from pathloom.simulate._kernels import INJECTION, workspace
+from pathloom.worlds.train import _route_kernels as kernels
+from pathloom.worlds.train.bounds import LowerBound, lower_bound
+from pathloom.worlds.train.dtfm_placement import dtfm_placement
+from pathloom.worlds.train.problem import Floats, Ints, TrainDecisions, TrainProblem
+from pathloom.worlds.train.route_start import (
+    Groups,
+    block_start,
+    deal_routes,
+    dealt_placement,
+    group_microbatches,
+    source_quota,
+)
+from pathloom.worlds.train.simulator import plan_of, simulate
+
+METHOD = "pathloom"
+SLICE = 0.15  # seconds of annealing between looks at the clock
+SMOOTH = 1.0  # weight of the mean return time beside the iteration time
+HOT, WARM, COLD = 0.02, 0.004, 0.0006  # temperatures as fractions of the iteration time
+NEAR = 16  # nodes that count as near a node
+LARGE = 20_000  # tasks above which a coarse level simulates only some waves
+
+
+@dataclass(frozen=True)
+class Arena:
+    """The problem as the annealing kernel takes it."""
+
+    problem: TrainProblem
+    forward: Floats
+    backward: Floats
+    loss: Floats
+    link: Floats
+    slots: Ints
+    rest: Floats
+    slot: np.ndarray
+    spawn: np.ndarray
+    stage_cap: Ints
+    node_cap: Ints
+    budget: Ints
+    near: Ints
+    sync_latency: Floats
+    sync_seconds: Floats
+    weights: Floats
+
+    @classmethod
+    def of(cls, problem: TrainProblem) -> Arena:
+        k = problem.route_length
+        tasks = 2 * k + 1
+        rest = np.full(tasks, problem.gap)
+        rest[0] = problem.injection_gap
+        slot = np.zeros(tasks, dtype=np.int8)
+        slot[:k], slot[k + 1 :] = 1, -1
+        budget = problem.reordering
+        none = np.zeros((1, 1))
+        return cls(
+            problem,
+            np.array(problem.forward),
+            np.array(problem.backward),
+            np.array(problem.loss),
+            np.array(problem.link),
+            np.array(problem.memory),
+            rest,
+            slot,
+            np.full(tasks, -1, dtype=np.int32),
+            np.array(problem.stage_cap),
+            np.array(problem.node_cap),
+            np.array([budget.distance, budget.swaps, budget.total, budget.jump], dtype=np.int64),
+            _near_nodes(problem),
+            none if problem.sync_latency is None else np.array(problem.sync_latency),
+            none if problem.sync_seconds is None else np.array(problem.sync_seconds),
+            _move_weights(problem),
+        )
+
+
+def _near_nodes(problem: TrainProblem) -> Ints:
+    """For each node the others with the cheapest links, shape (N, q)."""
+    cost = np.array(problem.link + problem.link.T)
+    np.fill_diagonal(cost, np.inf)
+    q = min(NEAR, max(problem.n_nodes - 1, 1))
+    return np.argsort(cost, axis=1, kind="stable")[:, :q].astype(np.int64)
+
+
+def _move_weights(problem: TrainProblem) -> Floats:
+    """Frequencies of the kinds of moves; those that the problem leaves no room for get none."""
+    weights = np.zeros(kernels.N_MOVES)
+    k, s = problem.route_length, problem.n_stages
+    skipping = k < s
+    weights[kernels.SWAP_NODES] = 3.0
+    weights[kernels.EXCHANGE_VISITS] = 3.0 if skipping else 0.0
+    weights[kernels.SWAP_TAILS] = 2.0
+    weights[kernels.REORDER] = 1.0 if problem.reordering.distance > 0 and problem.reordering.swaps > 0 else 0.0
+    visits = problem.microbatches * (k - 1)
+    later = np.argsort(-problem.node_cap)[: problem.n_nodes - int(problem.stage_sizes[0])]
+    if problem.node_cap[later].sum() > visits:
+        weights[kernels.CHANGE_NODE] = 2.0
+        weights[kernels.CHANGE_VISIT] = 2.0 if skipping else 0.0
+    if int(problem.stage_sizes[0]) * problem.source_cap > problem.microbatches:
+        weights[kernels.SOURCE] = 1.0
+    if problem.placement is None:
+        weights[kernels.PLACE] = 1.5
+    weights[kernels.NEAR] = 3.0
+    weights[kernels.BIAS], weights[kernels.INJECT] = 0.7, 0.2
+    return weights
+
+
+@dataclass
+class State:
+    """A candidate: placement, and nodes and stages of each group's route."""
+
+    placement: Ints
+    routes: Ints
+    stages: Ints
+    groups: Groups
+    key: Floats
+    value: float = np.inf
+    smooth: float = np.inf
+
+    @property
+    def complete(self) -> bool:
+        """Whether its value was simulated with all microbatches."""
+        return bool((self.groups.simulated == self.groups.count).all())
+
+
+def _expand(state: State, field_: Ints) -> Ints:
+    """Routes (or stages) of groups, as rows of their simulated microbatches."""
+    rows = np.empty((state.groups.rows, field_.shape[1]), dtype=np.int64)
+    for g, members in enumerate(state.groups.members):
+        rows[members[members >= 0]] = field_[g]
+    return rows
+
+
+def _anneal(
+    arena: Arena,
+    state: State,
+    *,
+    hot: float,
+    cold: float,
+    until: float,
+    order_moves: bool,
+    rng: np.random.Generator,
+    iterations: int | None,
+    report: Callable[[State], None],
+) -> State:
+    """Anneal from `state` until the clock says `until` (or for a number of iterations); returns the best state."""
+    problem, groups = arena.problem, state.groups
+    routes, stages = _expand(state, state.routes), _expand(state, state.stages)
+    key, placement = state.key.copy(), state.placement.copy()
+    best = [routes.copy(), stages.copy(), key.copy(), placement.copy()]
+    best_value = np.array([np.inf, np.inf])
+    n, tasks = key.shape
+    work = workspace(n, tasks, problem.n_nodes)
+    weights = arena.weights.copy()
+    if not order_moves:
+        weights[[kernels.BIAS, kernels.INJECT]] = 0.0
+    release, after = np.zeros(n), np.full(n, -1, dtype=np.int64)
+    first = groups.members[:, 0]
+    share = int(problem.microbatches) / max(n, 1)
+    stretch = share if not state.complete else 1.0
+
+    def run(first_temperature: float, last_temperature: float, count: int) -> None:
+        kernels.anneal(
+            routes, stages, key, placement, groups.members, groups.simulated, groups.count,
+            arena.forward, arena.backward, arena.loss, arena.link, arena.slots, arena.rest, arena.slot, arena.spawn,
+            problem.source_cap, arena.stage_cap, arena.node_cap, arena.budget, arena.near, arena.sync_latency,
+            arena.sync_seconds, problem.sync_latency is not None, weights, release, after, SMOOTH,
+            first_temperature, last_temperature, count, int(rng.integers(1 << 30)),
+            best[0], best[1], best[2], best[3], best_value, work,
+        )  # fmt: skip
+
+    def found() -> State:
+        return State(
+            best[3].copy(),
+            best[0][first].copy(),
+            best[1][first].copy(),
+            groups,
+            best[2].copy(),
+            float(best_value[0]) * (1.0 if stretch == 1.0 else stretch),
+            float(best_value[1]),
+        )
+
+    run(1e-9, 1e-9, 0)
+    scale = min(float(best_value[0]), kernels.STUCK / 100)
+    hot, cold = hot * scale, cold * scale
+    if iterations is not None:
+        run(hot, cold, iterations)
+        report(found())
+        return found()
+    began = time.perf_counter()
+    duration = max(until - began, 1e-3)
+    count = 50
+    while (now := time.perf_counter()) < until and not stop_requested():
+        done = (now - began) / duration
+        run(hot * (cold / hot) ** done, hot * (cold / hot) ** min(1.0, done + SLICE / duration), count)
+        spent = time.perf_counter() - now
+        count = max(20, min(4 * count, int(count * SLICE / max(spent, 1e-4))))
+        report(found())
+    return found()
+
+
+@dataclass
+class _Best:
+    """The best complete state that any core has found."""
+
+    state: State | None = None
+    lock: Lock = field(default_factory=Lock)
+
+    def offer(self, state: State) -> None:
+        if not state.complete or state.value >= kernels.STUCK:
+            return
+        with self.lock:
+            if self.state is None or state.value < self.state.value - 1e-9:
+                self.state = state
+
+
+def _start(arena: Arena, quota_size: int | None, turn: int, rng: np.random.Generator) -> State | None:
+    """A starting state: a placement, and routes for groups of `quota_size` microbatches (None: a source's all)."""
+    problem = arena.problem
+    tasks = problem.microbatches * (2 * problem.route_length + 1)
+    most = None if tasks <= LARGE else 2 * int(np.median(problem.memory))
+    if problem.placement is None and quota_size is None and turn % 5 != 4:
+        even = -(-problem.microbatches // int(problem.stage_sizes[0]))
+        blocks = block_start(problem, even, rng=rng)
+        if blocks is not None:
+            groups = group_microbatches(source_quota(problem, blocks[0]), even, most)
+            if len(groups.source) == len(blocks[1]):
+                return State(*blocks, groups, _first_come(problem, groups.rows))
+    if problem.placement is not None:
+        placement = np.array(problem.placement)
+    elif turn % 3 == 2 and problem.n_nodes <= 64:
+        placement = dtfm_placement(problem, trials=400, population=50, seed=int(rng.integers(1 << 30))).placement
+    else:
+        placement = dealt_placement(problem, rng=rng)
+    quota = source_quota(problem, placement)
+    size = int(quota.max()) if quota_size is None else quota_size
+    groups = group_microbatches(quota, size, None if most is None else max(1, most * size // int(quota.max())))
+    dealt = deal_routes(problem, placement, groups, cheapest=turn % 4 != 3, rng=rng)
+    if dealt is None:
+        return None
+    return State(placement, *dealt, groups, _first_come(problem, groups.rows))
+
+
+def _first_come(problem: TrainProblem, rows: int) -> Floats:
+    key = np.zeros((rows, 2 * problem.route_length + 1))
+    key[:, 0] = INJECTION
+    return key
+
+
+def _refine(arena: Arena, state: State, size: int, most: int | None) -> State:
+    """The same plan with smaller groups, so that each may then go its own way."""
+    problem = arena.problem
+    quota = np.bincount(
+        state.groups.source, weights=state.groups.count, minlength=int(state.groups.source.max()) + 1
+    ).astype(np.int64)
+    groups = group_microbatches(quota, size, most)
+    # new groups of a source inherit, in turn, the routes of its old ones in proportion to their sizes
+    parent = np.empty(len(groups.source), dtype=np.int64)
+    for s in range(len(quota)):
+        old = np.flatnonzero(state.groups.source == s)
+        left = state.groups.count[old].astype(np.int64).copy()
+        for g in np.flatnonzero(groups.source == s):
+            i = int(left.argmax())
+            fits = np.flatnonzero(left >= groups.count[g])
+            if len(fits):
+                i = int(fits[int(np.argmax(left[fits]))])
+            parent[g] = old[i]
+            left[i] -= groups.count[g]
+    routes, stages = state.routes[parent].copy(), state.stages[parent].copy()
+    # a source stays one source: SOURCE moves change routes[:, 0], not the group's own index
+    return State(state.placement.copy(), routes, stages, groups, _first_come(problem, groups.rows))
+
+
+def pathloom(
+    problem: TrainProblem,
+    *,
+    time_limit: float,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+    threads: int | None = None,
+    iterations: int | None = None,
+    bound: LowerBound | None = None,
+) -> Plan:
+    """Plan an iteration: placement (where it is open), routes and order of work.
+
+    Parameters
+    ----------
+    time_limit
+        Seconds of wall time, the lower bound included.
+    threads
+        Cores to use, all that this process may use by default.
+    iterations
+        Moves of each annealing run instead of the clock: the plan then depends on the seed alone.
+    bound
+        Lower bound of the problem where it is known already.
+
+    Raises
+    ------
+    NoPlanFound
+        If no state in which all microbatches return was found.
+    """
+    began = time.perf_counter()
+    deadline = began + time_limit
+    cores = threads or _cores()
+    arena = Arena.of(problem)
+    best = _Best()
+    sequence = np.random.SeedSequence(seed)
+    bound_share = began + 0.3 * time_limit
+    proven: list[LowerBound] = [bound] if bound is not None else []
+
+    def work(worker: int, rng: np.random.Generator) -> None:
+        _search(arena, best, worker, rng, deadline, iterations)
+
+    with ThreadPoolExecutor(cores + 1) as pool:
+        jobs = [pool.submit(work, i, np.random.default_rng(s)) for i, s in enumerate(sequence.spawn(cores))]
+        if bound is None:
+            bound_job = pool.submit(lower_bound, problem, time_limit=bound_share - began)
+        while not all(job.done() for job in jobs):
+            time.sleep(0.05)
+            if bound is None and bound_job.done() and not proven:
+                proven.append(bound_job.result())
+            if on_progress is not None:
+                on_progress(
+                    Progress(
+                        time.perf_counter() - began,
+                        best.state.value if best.state else None,
+                        proven[0].value if proven else None,
+                        METHOD,
+                    )
+                )
+        for job in jobs:
+            job.result()
+        if not proven:
+            proven.append(bound_job.result())
+    if best.state is None:
+        raise NoPlanFound(f"{METHOD}: found no plan in which every microbatch returns within {time_limit:g} s")
+    return plan_of(
+        problem,
+        decisions_of(problem, best.state),
+        method=METHOD,
+        seed=seed,
+        seconds=time.perf_counter() - began,
+        settings={"time_limit": time_limit, "threads": cores, "iterations": iterations},
+        bound=(proven[0].value, proven[0].by),
+    )
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _search(
+    arena: Arena, best: _Best, worker: int, rng: np.random.Generator, deadline: float, iterations: int | None
+) -> None:
+    """One core's share: runs from fresh starts through ever smaller groups, then runs from the best state."""
+    problem = arena.problem
+    begin = time.perf_counter()
+    total = max(deadline - begin, 1e-3)
+    quota = -(-problem.microbatches // int(problem.stage_sizes[0]))
+    pair = max(1, quota // max(1, int(np.median(problem.memory))))
+    ladders = [[pair, 1], [None, 1], [1], [None, pair, 1]]
+    if problem.microbatches * (2 * problem.route_length + 1) > LARGE:
+        ladders = [[None, None, pair]]
+    turn = worker
+    fresh_until = begin + 0.75 * total
+    run_length = max(2.0, min(8.0, total / 4)) if len(ladders) > 1 else total
+    rounds = 0
+    while True:
+        now = time.perf_counter()
+        if (iterations is not None and rounds >= len(ladders)) or stop_requested():
+            break
+        if iterations is None and rounds > 0 and now >= fresh_until:
+            break
+        ladder = ladders[turn % len(ladders)]
+        state = _start(arena, ladder[0], turn, rng) or _start(arena, 1, turn, rng)
+        if state is None:
+            raise NoPlanFound(f"{METHOD}: found no routes that keep the caps of TC1")
+        end = min(now + run_length, deadline if len(ladders) == 1 else max(fresh_until, now + 0.5 * run_length))
+        for level, size in enumerate(ladder):
+            if level > 0:
+                state = _refine(arena, state, size or quota, None)
+            share = now + (end - now) * (level + 1) / len(ladder)
+            state = _anneal(
+                arena, state, hot=HOT if level == 0 else WARM, cold=COLD, until=share,
+                order_moves=state.complete and level == len(ladder) - 1, rng=rng, iterations=iterations,
+                report=best.offer,
+            )  # fmt: skip
+            best.offer(state)
+        turn += 1 + (worker % 2) * 0
+        rounds += 1
+    while best.state is not None and time.perf_counter() < deadline and iterations is None and not stop_requested():
+        start = best.state
+        state = State(start.placement, start.routes, start.stages, start.groups, start.key)
+        until = min(deadline, time.perf_counter() + max(1.0, 0.12 * total))
+        state = _anneal(
+            arena, state, hot=WARM * float(rng.uniform(0.3, 1.0)), cold=COLD / 2, until=until, order_moves=True,
+            rng=rng, iterations=None, report=best.offer,
+        )  # fmt: skip
+
+
+def decisions_of(problem: TrainProblem, state: State) -> TrainDecisions:
+    """The decisions of a complete state: plain first come, first served where that gives the same time."""
+    routes, stages = _expand(state, state.routes), _expand(state, state.stages)
+    plain = TrainDecisions(state.placement.copy(), routes, stages)
+    try:
+        value = simulate(problem, plain).iteration_time
+        if value <= state.value + 1e-9:
+            return plain
+    except ValueError:
+        pass
+    return TrainDecisions(state.placement.copy(), routes, stages, priority=_start_times(problem, state, routes, stages))
+
+
+def _start_times(problem: TrainProblem, state: State, routes: Ints, stages: Ints) -> Floats:
+    """Start of every task under the state's own order; as a priority they give the same timetable."""
+    from pathloom.simulate._kernels import run_chains
+    from pathloom.worlds.train.simulator import chains
+
+    laid = chains(problem, TrainDecisions(state.placement, routes, stages))
+    n, tasks = laid.node.shape
+    start, end = np.empty((n, tasks)), np.empty((n, tasks))
+    never = np.zeros(0, dtype=np.int64)
+    run_chains(
+        laid.node, laid.duration, laid.hop, laid.rest, laid.slot, laid.spawn, laid.chain, np.zeros(n),
+        np.full(n, -1, dtype=np.int64), state.key, 2, never, never, laid.slots, np.full(problem.n_nodes, np.inf),
+        np.full(n, np.inf), np.zeros((0, 4)), np.zeros((0, 5)), np.inf, start, end,
+        workspace(n, tasks, problem.n_nodes),
+    )  # fmt: skip
+    return start
