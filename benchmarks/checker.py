@@ -7,20 +7,18 @@ everything is wrong.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
+import _one_thread  # noqa: F401  # isort: skip
+
 import time
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from _table import Table, finish, options
+from _targets import TARGETS
 from pathloom.plan import Plan
 from pathloom.worlds.train.check import check
 from pathloom.worlds.train.drawn_cases import draw_case
@@ -28,6 +26,7 @@ from pathloom.worlds.train.mutate import MUTATIONS, mutated_case
 from pathloom.worlds.train.problem import TrainProblem
 from pathloom.worlds.train.rigid_trips import plan_of, rigid_timeline
 
+NAME = "checker"
 COLUMNS = ["what", "mutated", "rejected", "rule named", "broken alone", "named alone", "ms per check"]
 SIZES: dict[int, dict[str, Any]] = {
     270: {"nodes": 20, "stages": 6, "route_length": 4, "microbatches": 30},
@@ -87,65 +86,54 @@ def spoilt(plan: Plan, seed: int) -> Plan:
     return replace(plan, timeline=wrong)
 
 
-def machine() -> str:
-    """Processor, cores and versions."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}"
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; the exit status is 1 if a mutation was missed or a valid plan rejected."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(NAME, __doc__)
     parser.add_argument("--mutations", type=int, default=1000, help="number of mutated plans")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=21, help="checks timed a size; the median counts")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "checker.json")
-    options = parser.parse_args(argv)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), choices=list(SIZES), help="spans")
+    chosen = parser.parse_args(argv)
 
-    rows = mutations(options.mutations, options.seed)
+    rows = mutations(chosen.mutations, chosen.seed)
     accepted = True
-    for spans in SIZES:
-        problem, plan = large_plan(spans, options.seed)
+    for spans in chosen.sizes:
+        problem, plan = large_plan(spans, chosen.seed)
         accepted &= check(problem, plan) == []
         none = [None] * (len(COLUMNS) - 2)
-        rows.append([f"valid plan, {spans:,} spans", *none, milliseconds(problem, plan, options.repeats)])
-    wrong = spoilt(plan, options.seed)
-    rows.append([f"all wrong, {len(wrong.timeline):,} spans", *none, milliseconds(problem, wrong, options.repeats)])
+        rows.append([f"valid plan, {spans:,} spans", *none, milliseconds(problem, plan, chosen.repeats)])
+    wrong = spoilt(plan, chosen.seed)
+    rows.append([f"all wrong, {len(wrong.timeline):,} spans", *none, milliseconds(problem, wrong, chosen.repeats)])
 
-    result = {
-        "title": "The checker of training plans against plans that break one rule",
-        "machine": machine(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seeds": [options.seed],
-        "settings": {
-            "mutations": options.mutations,
-            "repeats": options.repeats,
-            "sizes": {str(n): s for n, s in SIZES.items()},
+    every = next(row for row in rows if row[0] == "all rules")
+    missed = every[1] - every[3]
+    table = Table(
+        title="The checker of training plans against plans that break one rule",
+        columns=COLUMNS,
+        rows=rows,
+        settings={
+            "mutations": chosen.mutations,
+            "repeats": chosen.repeats,
+            "sizes": {n: SIZES[n] for n in chosen.sizes},
         },
-        "columns": COLUMNS,
-        "rows": rows,
-        "notes": [
+        seeds=[chosen.seed],
+        notes=[
             "Mutated plans are small random ones (up to 10 nodes, 5 stages, 8 microbatches), broken in the named rule "
             "by a mutator that never looks at the checker's result.",
             "Broken alone: by construction no other rule is broken; named alone: the checker named no other rule.",
-            f"Valid plans of {' and '.join(f'{n:,}' for n in SIZES)} spans "
+            f"Valid plans of {' and '.join(f'{n:,}' for n in chosen.sizes)} spans "
             + ("were accepted." if accepted else "were REJECTED."),
             "Times are medians of the given number of repeats, in one thread.",
         ],
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"## {result['title']}\n\n{result['machine']}, {result['date']}, seed {options.seed}\n")
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + " --- |" * len(COLUMNS))
-    for row in rows:
-        print("| " + " | ".join("" if cell is None else f"{cell}" for cell in row) + " |")
-    print("\n" + "\n".join(f"- {note}" for note in result["notes"]))
-    every = next(row for row in rows if row[0] == "all rules")
+        verdicts=[
+            TARGETS["checker"].judge(
+                missed,
+                f"{missed} of {every[1]:,}; {every[2]:,} rejected, {every[3]:,} with the rule named",
+                short_of="1,000 mutated plans" if chosen.mutations < 1000 else "",
+            )
+        ],
+    )
+    finish(table, NAME, chosen)
     return 0 if accepted and every[1] == every[2] == every[3] and every[4] == every[5] else 1
 
 

@@ -9,18 +9,15 @@ Run ``python benchmarks/mapf_optimal.py --help`` for the settings.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
+import _one_thread  # noqa: F401  # isort: skip
+
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from _table import Table, finish, options
 from pathloom.data import find
 from pathloom.plan import NoPlanFound, Plan, verified
 from pathloom.worlds.motion.check import check
@@ -28,9 +25,9 @@ from pathloom.worlds.motion.conflict_based import conflict_based
 from pathloom.worlds.motion.files import read_scenario
 from pathloom.worlds.motion.problem import GridProblem, route_plan
 
+NAME = "mapf_optimal"
 MAP = "random-32-32-20"
 COLUMNS = ["scenario", "agents", "method", "cost", "bound", "seconds", "expanded"]
-RESULTS = Path(__file__).parent / "results" / "mapf_optimal.json"
 
 Row = list[Any]
 
@@ -67,27 +64,14 @@ def peer(problem: GridProblem, time_limit: float, seed: int) -> tuple[Plan | Non
     return plan, [plan.objective.value, plan.objective.value, round(seconds, 3), finder.num_closed_nodes]
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The table as Markdown."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-    lines += [
-        "| "
-        + " | ".join("-" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in row)
-        + " |"
-        for row in rows
-    ]
-    return "\n".join(lines)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table, write it as JSON; returns the exit status."""
-    parser = argparse.ArgumentParser(description="optimal multi-agent path finding on random-32-32-20")
+    parser = options(NAME, __doc__)
     parser.add_argument("--time", type=float, default=30.0, help="seconds for each instance and method")
     parser.add_argument("--agents", type=int, nargs="+", default=[10, 20, 30, 40, 50])
     parser.add_argument("--scenarios", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args(argv)
+    chosen = parser.parse_args(argv)
 
     methods: dict[str, Callable[[GridProblem, float, int], tuple[Plan | None, Row]]] = {"pathloom": ours}
     notes = ["The first call of a compiled kernel is made before the measurement."]
@@ -99,14 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         notes.append("w9-pathfinding is not installed: no comparison.")
 
     folder = find("mapf")
-    ours(read_scenario(folder / f"{MAP}-random-1.scen.gz", 20), 60.0, arguments.seed)  # compiles the kernels
+    ours(read_scenario(folder / f"{MAP}-random-1.scen.gz", 20), 60.0, chosen.seed)  # compiles the kernels
     rows: list[Row] = []
-    for agents in arguments.agents:
-        for scenario in arguments.scenarios:
+    for agents in chosen.agents:
+        for scenario in chosen.scenarios:
             problem = read_scenario(folder / f"{MAP}-random-{scenario}.scen.gz", agents)
             costs: dict[str, tuple[float | None, float | None]] = {}
             for name, method in methods.items():
-                _, cells = method(problem, arguments.time, arguments.seed)
+                _, cells = method(problem, chosen.time, chosen.seed)
                 costs[name] = cells[0], cells[1]
                 rows.append([f"random-{scenario}", agents, name, *cells])
             # Whoever claims an optimum must not be undercut by the other, nor by the other's bound.
@@ -114,22 +98,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, (_, bound) in costs.items():
                 if bound is not None and bound > min(known):
                     notes.append(f"random-{scenario}, {agents} agents: the bound {bound:g} of {name} is above a plan.")
-    processor = platform.processor() or platform.machine()
-    result = {
-        "title": f"Optimal multi-agent path finding, {MAP}",
-        "machine": f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "date": datetime.now(UTC).date().isoformat(),
-        "seeds": [arguments.seed],
-        "settings": {"time_limit": arguments.time, "agents": arguments.agents, "scenarios": arguments.scenarios},
-        "columns": COLUMNS,
-        "rows": rows,
-        "notes": notes,
-    }
-    print(markdown(rows))
-    for note in notes:
-        print(f"\n{note}")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    table = Table(
+        title=f"Optimal multi-agent path finding, {MAP}",
+        columns=COLUMNS,
+        rows=rows,
+        settings={"time_limit": chosen.time, "agents": chosen.agents, "scenarios": chosen.scenarios},
+        seeds=[chosen.seed],
+        notes=notes,
+    )
+    finish(table, NAME, chosen)
     return 0
 
 

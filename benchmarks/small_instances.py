@@ -1,25 +1,20 @@
-"""Conflict search against a constraint program on small waves: both optima, proven, and what they cost.
-
-    python benchmarks/small_instances.py [--instances 40] [--time 30] [--objective max] [--out FILE]
-
-Prints a Markdown table and writes it as JSON.
-"""
+"""Conflict search against a constraint program on small waves: both optima, proven, and what they cost."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
+import _one_thread  # noqa: F401  # isort: skip
+
 from collections.abc import Sequence
-from datetime import date
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from _table import Table, finish, options
+from _targets import TARGETS, Verdict
 from pathloom.worlds.train.conflict_free import solve
 from pathloom.worlds.train.exact import solve_exact
 from pathloom.worlds.train.small_waves import TICK, draw_wave
 
+NAME = "small_instances"
 COLUMNS = (
     "instance",
     "nodes",
@@ -58,24 +53,6 @@ def row(seed: int, objective: str, time_limit: float) -> dict[str, Any]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def shown(value: Any) -> str:
-    """One cell of the Markdown table."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value == float("inf"):
-        return "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table as Markdown."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "| " + " | ".join("---" for _ in COLUMNS) + " |"]
-    lines += ["| " + " | ".join(shown(each[column]) for column in COLUMNS) + " |" for each in rows]
-    return "\n".join(lines)
-
-
 def notes(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What the table says, in sentences; misses included."""
     known = [each for each in rows if each["equal"] is not None]
@@ -90,32 +67,45 @@ def notes(rows: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
+def verdict(rows: Sequence[dict[str, Any]], objective: str) -> Verdict:
+    """Whether conflict search has CP-SAT's optimum wherever there is one."""
+    known = [each for each in rows if each["equal"] is not None]
+    missed = sum(not each["equal"] for each in known)
+    short = "40 instances" if len(rows) < 40 else "the objective of the iteration" if objective != "max" else ""
+    return TARGETS["small-equal"].judge(
+        missed if known else None,
+        f"{missed} of {len(known)} whose optimum CP-SAT proves ({len(rows)} drawn)",
+        short_of=short,
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(NAME, __doc__)
     parser.add_argument("--instances", type=int, default=40)
     parser.add_argument("--time", type=float, default=30.0, help="seconds an instance and solver")
     parser.add_argument("--objective", choices=("max", "sum"), default="max")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "small_instances.json")
-    options = parser.parse_args(argv)
-    seeds = list(range(options.instances))
-    rows = [row(seed, options.objective, options.time) for seed in seeds]
-    print(markdown(rows))
-    said = notes(rows)
-    print("\n" + "\n".join(said))
-    result = {
-        "title": "Conflict search and CP-SAT on small waves",
-        "machine": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
-        "date": date.today().isoformat(),
-        "seeds": seeds,
-        "settings": {"objective": options.objective, "time_limit": options.time, "tick": TICK, "threads": 1},
-        "columns": list(COLUMNS),
-        "rows": [[None if each[c] == float("inf") else each[c] for c in COLUMNS] for each in rows],
-        "notes": said,
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    chosen = parser.parse_args(argv)
+    seeds = list(range(chosen.instances))
+    rows = [row(seed, chosen.objective, chosen.time) for seed in seeds]
+    table = Table(
+        title="Conflict search and CP-SAT on small waves",
+        columns=COLUMNS,
+        rows=[[_cell(each[column]) for column in COLUMNS] for each in rows],
+        settings={"objective": chosen.objective, "time_limit": chosen.time, "tick": TICK, "threads": 1},
+        seeds=seeds,
+        notes=notes(rows),
+        verdicts=[verdict(rows, chosen.objective)],
+    )
+    finish(table, NAME, chosen)
     return 0
+
+
+def _cell(value: Any) -> Any:
+    """Seconds to the microsecond; an infinite cost is no cost."""
+    if isinstance(value, float):
+        return None if value == float("inf") else round(value, 6)
+    return value
 
 
 if __name__ == "__main__":

@@ -156,23 +156,6 @@ def stop_requested() -> bool:
 
 OnProgress = Callable[[Progress], None]
 
-_stop = Event()
-
-
-def request_stop() -> None:
-    """Ask running methods to end soon and return the best that they have (Ctrl-C on the command line)."""
-    _stop.set()
-
-
-def stop_requested() -> bool:
-    """Whether a running method should end and return its best plan; long loops look at it now and then."""
-    return _stop.is_set()
-
-
-def clear_stop() -> None:
-    """Forget an earlier request; whoever starts methods calls this first."""
-    _stop.clear()
-
 
 class Method(Protocol):
     """Signature of every planning method."""

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Protocol
+
+from pathloom.timeline import Timeline
 
 GROUP = "pathloom.worlds"
 
@@ -20,6 +22,29 @@ def resolve(target: str) -> Any:
     """The object that "module:name" points to."""
     module, _, name = target.partition(":")
     return getattr(import_module(module), name)
+
+
+class SimulationResult(Protocol):
+    """What a world's `World.simulate` returns."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Titles of a table."""
+
+    @property
+    def rows(self) -> Sequence[Sequence[str]]:
+        """Its cells, one sequence a row."""
+
+    @property
+    def seconds(self) -> Any:
+        """Shape (runs,): the plan's objective in each run, infinite where a run never ends."""
+
+    @property
+    def timeline(self) -> Timeline:
+        """What happened in the first run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain figures for ``--json``."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +59,7 @@ class World:
         ``(path: Path, head: str) -> str | None``: what kind of problem the file is, from its name and its first
         64 KiB of text; None if it is none of this world's. Must be cheap and must not raise.
     load
-        ``(path: Path) -> problem``; raises `InputError`.
+        ``(path: Path, **options) -> problem``; raises `InputError`. A problem has a `name` and can be pickled.
     check
         The world's checker, ``(problem, plan) -> list[Violation]``.
     methods
@@ -46,14 +71,27 @@ class World:
     columns, row
         Titles of the table's columns, and ``(plan) -> Sequence[str]`` with one cell a title.
     write
-        ``(plan, others: Sequence[Plan], out: Path) -> dict[str, Path]``: writes plan.json, pages, pictures, traces.
-    read_plan
-        ``(path) -> Plan``: reads the plan.json that `write` wrote; raises `InputError`.
+        ``(plan, others: Sequence[Plan], out: Path) -> dict[str, Path]``: writes plan.json, pages, pictures, traces
+        into the folder `out`, which exists.
+    read_plan, plan_format
+        ``(path) -> Plan``: reads the plan.json that `write` wrote, raises `InputError`; and the value of the key
+        "format" by which such a file is known.
     example
         ``() -> str``: a commented example input file, for ``pathloom plan --init``.
+    bound
+        ``(plan, known: Sequence[Plan], *, time_limit) -> tuple[float, str] | None``: a proven bound on the objective
+        of any plan that does what `plan` may do, and the argument that gave it; for plans whose method proved none.
+        `known` are plans of the same file that may have a bound already. Empty if there is no such function.
+    draw
+        ``(timelines: Mapping[str, Timeline], plan: Plan, out: Path) -> dict[str, Path]``: draws timelines of the plan's
+        problem (plans, simulations, recorded runs) one below another; empty for a plain Gantt chart.
     simulate
-        ``(plan, *, seed, runs, noise, stragglers, slow_links, failures, on_progress) -> result`` or empty where the
-        world cannot be simulated.
+        ``(plan, *, seed, runs, noise, stragglers, slow_links, failures, policy, on_progress) -> SimulationResult``, or
+        empty where the world cannot be simulated.
+    options
+        Keyword arguments of `load` that ``--set NAME=VALUE`` may give, each with a line about it.
+    rank
+        Worlds are listed by rank, then name; the first one's example is what ``--init`` writes.
     """
 
     name: str
@@ -68,12 +106,16 @@ class World:
     row: str
     write: str
     read_plan: str
+    plan_format: str
     example: str
+    bound: str = ""
+    draw: str = ""
     simulate: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    rank: int = 100
 
 
 def worlds() -> dict[str, World]:
-    """Every installed world by name, in alphabetical order."""
+    """Every installed world by name, ordered by rank and name."""
     found = {point.name: point.load() for point in entry_points(group=GROUP)}
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items(), key=lambda entry: (entry[1].rank, entry[0])))

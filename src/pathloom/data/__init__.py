@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pathloom.plan import InputError
 
-__all__ = ["find"]
+__all__ = ["find", "local_folder"]
 
 
 def find(name: str) -> Path:
@@ -32,19 +32,36 @@ def find(name: str) -> Path:
     InputError
         If the name is no name, or if the data set is in none of these places and cannot be downloaded.
     """
+    folder = local_folder(name)
+    if folder is not None:
+        return folder
+
+    from pathloom.data.registry import dataset, download
+
+    folder = cache_folder() / name
+    download(dataset(name), folder)
+    return folder
+
+
+def local_folder(name: str) -> Path | None:
+    """Folder of a data set that is on this machine, None if it would have to be downloaded; places as in `find`.
+
+    Raises
+    ------
+    InputError
+        If the name is no name.
+    """
     if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
         raise InputError(f"'{name!r:.60}' is no name of a data set", key="name")
     for folder in _local(name):
         if folder.is_dir():
             return folder
 
-    from pathloom.data.registry import dataset, download, is_complete
+    from pathloom.data.registry import datasets, is_complete
 
-    entry = dataset(name)
     folder = cache_folder() / name
-    if not is_complete(entry, folder):
-        download(entry, folder)
-    return folder
+    known = any(entry.name == name and is_complete(entry, folder) for entry in datasets())
+    return folder if known else None
 
 
 def cache_folder() -> Path:

@@ -29,33 +29,37 @@ class BestIteration:
 
 
 def tiny_problem(seed: int, **changes: Any) -> TrainProblem:
-    """An instance of 1 to 6 nodes and 1 to 4 stages with times in whole ticks; the seed settles its features."""
+    """An instance of 1 to 6 nodes and 1 to 4 stages with times in whole ticks; the seed settles its features.
+
+    About half of them are short of one thing only (time of sources, of other nodes, or slots), where bounds are sharp.
+    """
     rng = np.random.default_rng(seed)
-    s = int(changes.pop("stages", rng.integers(1, 5)))
-    k = int(changes.pop("route_length", rng.integers(1, min(s, 3) + 1)))
-    n = int(changes.pop("n_nodes", rng.integers(max(s, 3), 7)))
-    b = int(changes.pop("microbatches", rng.integers(1, 5)))
-    sizes = np.ones(s, dtype=np.int64) + np.bincount(rng.integers(0, s, n - s), minlength=s)
-    if rng.random() < 0.4:
-        forward = np.full((n, s), TICK * rng.integers(2, 6))
+    sharp = rng.random() < 0.5
+    s = int(changes.pop("stages", rng.integers(2 if sharp else 1, 4 if sharp else 5)))
+    k = int(changes.pop("route_length", rng.integers(min(2, s), min(s, 3) + 1) if sharp else rng.integers(1, s + 1)))
+    n = int(changes.pop("n_nodes", rng.integers(s, 5) if sharp else rng.integers(s, 7)))
+    k, n = min(k, 3), max(n, s)
+    b = int(changes.pop("microbatches", rng.integers(3, 6) if sharp else rng.integers(1, 5)))
+    extra = np.bincount(rng.integers(1 if sharp else 0, s, n - s), minlength=s)
+    sizes = np.ones(s, dtype=np.int64) + extra
+    if rng.random() < 0.5:
+        forward = np.full((n, s), TICK * rng.integers(1, 6))
     else:
         forward = TICK * rng.integers(1, 9, (n, s))
     weight = TICK * rng.integers(1, 6, (n, s))
     backward = weight + TICK * rng.integers(0, 8, (n, s))
-    spread = int(rng.choice([2, 8, 40]))
-    link = TICK * rng.integers(0, spread, (n, n))
+    link = TICK * rng.integers(0, int(rng.choice([1, 8, 40])) + 1, (n, n)).astype(np.float64)
     if rng.random() < 0.5:
         link = np.minimum(link, link.T)
-    link = link.astype(np.float64)
-    if rng.random() < 0.3:
+    if rng.random() < 0.25:
         link[rng.random((n, n)) < 0.15] = np.inf
     np.fill_diagonal(link, 0.0)
-    visits, others = b * (k - 1), n - sizes[0]
-    source_cap = -(-b // int(sizes[0])) + int(rng.integers(0, 2))
-    node_cap = np.maximum(-(-visits // max(int(others), 1)) + rng.integers(-1, 3, n), 0)
+    visits, others = b * (k - 1), n - int(sizes[0])
+    node_cap = np.maximum(-(-visits // max(others, 1)) + rng.integers(0 if sharp else -1, 3, n), 0)
     stage_cap = np.minimum(b, rng.integers(max(1, b - 1), b + 1, s))
     stage_cap[0] = b
-    sync = rng.random() < 0.4
+    sync = rng.random() < 0.3
+    gaps = TICK * rng.choice([0, 0, 1, 2] if sharp else [0, 1, 2, 12], 2)
     given: dict[str, Any] = {
         "name": f"tiny-{seed}",
         "nodes": tuple(f"n{i}" for i in range(n)),
@@ -69,13 +73,13 @@ def tiny_problem(seed: int, **changes: Any) -> TrainProblem:
         "stage_sizes": sizes,
         "microbatches": b,
         "route_length": k,
-        "source_cap": source_cap,
+        "source_cap": -(-b // int(sizes[0])) + int(rng.integers(0, 2)),
         "stage_cap": stage_cap,
         "node_cap": node_cap,
         "placement": rng.permutation(np.repeat(np.arange(s), sizes)) if rng.random() < 0.5 else None,
         "reordering": Reordering(*(int(x) for x in rng.integers(0, 3, 3)), jump=int(rng.integers(1, 4))),
-        "gap": TICK * int(rng.choice([0, 1, 2, 12])),
-        "injection_gap": TICK * int(rng.choice([0, 1, 2, 12])),
+        "gap": float(gaps[0]),
+        "injection_gap": float(gaps[1]),
         # twice the seconds / g of a stage of g nodes: whole ticks for every g up to 6
         "sync_latency": TICK * rng.integers(0, 4, (n, n)) if sync else None,
         "sync_seconds": 30 * TICK * (rng.random((n, n)) < 0.3) if sync else None,
@@ -218,9 +222,7 @@ class _Program:
         comes = [[model.new_bool_var(f"mb{b} visit {v} at {i}") for v in range(k)] for i in range(n)]
         for i in range(n):
             for v in range(k):
-                model.add(
-                    comes[i][v] == sum(x for x, (r, _) in zip(choice, self.routes, strict=True) if r[v] == i)
-                )
+                model.add(comes[i][v] == sum(x for x, (r, _) in zip(choice, self.routes, strict=True) if r[v] == i))
         self.visits.append(comes)
         by_stage = [
             sum(x for x, (_, order) in zip(choice, self.routes, strict=True) if p in order)
@@ -242,9 +244,7 @@ class _Program:
             ends = []
             for i in range(n):
                 for p in range(problem.n_stages):
-                    here = [
-                        x for x, (r, order) in zip(choice, self.routes, strict=True) if r[v] == i and order[v] == p
-                    ]
+                    here = [x for x, (r, order) in zip(choice, self.routes, strict=True) if r[v] == i and order[v] == p]
                     if not here:
                         continue
                     presence = model.new_bool_var("")

@@ -30,6 +30,7 @@ from math import comb, factorial
 import numpy as np
 from numpy.typing import NDArray
 
+from pathloom.plan import stop_requested
 from pathloom.worlds.train.problem import Floats, Ints, TrainProblem
 from pathloom.worlds.train.routes import admissible_orders, stage_orders
 from pathloom.worlds.train.simulator import sync_seconds
@@ -106,12 +107,16 @@ def _cheapest_cycles(problem: TrainProblem, work: _Work, both: Floats) -> Floats
     `both` is the cost of a hop: there and back, or one way only.
     """
     n, k = problem.n_nodes, problem.route_length
+    may_start = np.ones(n, dtype=bool)
     if problem.placement is not None:
-        return _cheapest_routes(problem, np.asarray(problem.placement), work, both)
+        try:
+            return _cheapest_routes(problem, np.asarray(problem.placement), work, both)
+        except ValueError:  # a reordering budget too wide to work with: any walk over the nodes is let through
+            may_start = np.asarray(problem.placement) == 0
     least = (work.forward + work.hold).min(axis=1)
     at_home = work.forward[:, 0] + work.hold[:, 0] + problem.loss
     if k == 1:
-        return np.asarray(at_home)
+        return np.where(may_start, at_home, np.inf)
     off = both.copy()
     np.fill_diagonal(off, np.inf)
     place = np.arange(n)
@@ -128,9 +133,8 @@ def _cheapest_cycles(problem: TrainProblem, work: _Work, both: Floats) -> Floats
             way = (way[:, None] + off).min(axis=0) + least
             if n <= MANY_NODES:
                 way[s] = np.inf
-        by_place[s] = float((way + off[s]).min())
-    cost = at_home + by_place[place]
-    return cost
+        by_place[s] = float((way + off[:, s]).min())
+    return np.where(may_start, at_home + by_place[place], np.inf)
 
 
 def _merged(off: Floats, least: Floats, place: Ints) -> tuple[Floats, Floats]:
@@ -244,7 +248,11 @@ def _shop_bound(problem: TrainProblem, work: _Work, time_limit: float) -> LowerB
         for s in able
     }
     distinct = list(dict.fromkeys(shops.values()))
-    values = {shop: shop_bound(shop, time_limit=time_limit / max(len(distinct), 1)) for shop in distinct}
+    values = dict.fromkeys(distinct, 0.0)
+    for shop in distinct:
+        if stop_requested():  # a bound of 0 holds as well
+            break
+        values[shop] = shop_bound(shop, time_limit=time_limit / len(distinct))
     ordered = sorted(values[shop] for shop in shops.values())
     if not ordered:
         return LowerBound(0.0, "source shop (CP-SAT)")
@@ -258,8 +266,11 @@ def _shop_bound(problem: TrainProblem, work: _Work, time_limit: float) -> LowerB
 
 def _all_routes(problem: TrainProblem, placement: Ints) -> tuple[Ints, Ints] | None:
     """Nodes and stages of every admissible route, shape (R, K) each; None if there are too many."""
-    automaton = admissible_orders(problem.n_stages, problem.route_length, problem.reordering)
     members = [np.flatnonzero(placement == p) for p in range(problem.n_stages)]
+    try:
+        automaton = admissible_orders(problem.n_stages, problem.route_length, problem.reordering)
+    except ValueError:  # too many to think of
+        return None
     if automaton.count > MOST_ROUTES:
         return None
     orders = stage_orders(problem.n_stages, problem.route_length, problem.reordering)
@@ -325,7 +336,10 @@ def _route_bound(problem: TrainProblem, placement: Ints, work: _Work, nodes: Int
     # a node that no microbatch visits loses nothing, but the iteration lasts at least this long all the same
     lost = np.minimum(idle + closing, np.maximum(shortest, sync))
     used = np.bincount(flat, minlength=n) > 0
-    rows, columns, values, right = [], [], [], []
+    rows: list[Ints] = []
+    columns: list[Ints] = []
+    values: list[Floats] = []
+    right: list[float] = []
 
     def add(which: NDArray[np.bool_], value: Floats, limit: Floats, t: Floats) -> None:
         """One row a node of the mask: sum of value * x over its visits - t * T <= limit."""
@@ -409,7 +423,7 @@ def _cycle_bound(problem: TrainProblem, work: _Work, floor: float, deadline: flo
     row_inner = visit[inner]
     col_inner = np.repeat(column, k - 1) if k > 1 else np.zeros(0, dtype=np.int64)
     z = n_columns + np.arange(n)
-    one = np.ones(n_columns)
+    one, inner_one = np.ones(n_columns), np.ones(len(row_inner))
     matrix_rows = np.concatenate(
         [source, np.arange(n), n + source, n + np.arange(n), 2 * n + row_inner, 2 * n + np.arange(n)]
     )
@@ -425,14 +439,7 @@ def _cycle_bound(problem: TrainProblem, work: _Work, floor: float, deadline: flo
 
     def feasible(t: float) -> bool | None:
         values = np.concatenate(
-            [
-                cost + problem.gap,
-                -_slot_seconds(problem, spread, t),
-                one,
-                -source_cap,
-                np.ones(len(row_inner)),
-                node_cap,
-            ]
+            [cost + problem.gap, -_slot_seconds(problem, spread, t), one, -source_cap, inner_one, node_cap]
         )
         matrix = csr_array(coo_array((values, (matrix_rows, matrix_columns)), shape=(3 * n, n_columns + n)))
         right = np.concatenate([np.zeros(2 * n), node_cap])
@@ -443,9 +450,7 @@ def _cycle_bound(problem: TrainProblem, work: _Work, floor: float, deadline: flo
         return {0: True, 2: False}.get(result.status)
 
     low, high = floor, floor
-    enough = problem.source_cap * (
-        float(cost.max()) + problem.gap
-    )  # by then one slot has had time for all it may start
+    enough = problem.source_cap * (float(cost.max()) + problem.gap)  # from here on, time is not what is lacking
     while (answer := feasible(high)) is False:
         if high > enough:
             return LowerBound(np.inf, "no routes keep the caps of TC1")
@@ -453,7 +458,7 @@ def _cycle_bound(problem: TrainProblem, work: _Work, floor: float, deadline: flo
         if time.perf_counter() > deadline:
             break
         high *= 1.15
-    while high - low > 1e-3 * high and answer is not None and time.perf_counter() < deadline:
+    while high - low > 1e-3 * high and answer is not None and time.perf_counter() < deadline and not stop_requested():
         middle = 0.5 * (low + high)
         answer = feasible(middle)
         if answer is None:

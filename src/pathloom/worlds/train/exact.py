@@ -88,6 +88,7 @@ def solve_exact(
     solver.parameters.max_time_in_seconds = time_limit
     solver.parameters.num_workers = workers
     solver.parameters.random_seed = seed
+    solver.parameters.catch_sigint_signal = False  # Ctrl-C belongs to the command line
     status = solver.solve(program.model)
     seconds = time.perf_counter() - began
     if status == cp_model.INFEASIBLE:

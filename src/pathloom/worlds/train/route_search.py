@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from threading import Lock
 
 import numpy as np
@@ -165,7 +166,7 @@ def _anneal(
     problem, groups = arena.problem, state.groups
     routes, stages = _expand(state, state.routes), _expand(state, state.stages)
     key, placement = state.key.copy(), state.placement.copy()
-    best = [routes.copy(), stages.copy(), key.copy(), placement.copy()]
+    best_routes, best_stages, best_key, best_place = routes.copy(), stages.copy(), key.copy(), placement.copy()
     best_value = np.array([np.inf, np.inf])
     n, tasks = key.shape
     work = workspace(n, tasks, problem.n_nodes)
@@ -174,8 +175,7 @@ def _anneal(
         weights[[kernels.BIAS, kernels.INJECT]] = 0.0
     release, after = np.zeros(n), np.full(n, -1, dtype=np.int64)
     first = groups.members[:, 0]
-    share = int(problem.microbatches) / max(n, 1)
-    stretch = share if not state.complete else 1.0
+    stretch = problem.microbatches / n  # above 1 where only some waves are simulated
 
     def run(first_temperature: float, last_temperature: float, count: int) -> None:
         kernels.anneal(
@@ -184,17 +184,17 @@ def _anneal(
             problem.source_cap, arena.stage_cap, arena.node_cap, arena.budget, arena.near, arena.sync_latency,
             arena.sync_seconds, problem.sync_latency is not None, weights, release, after, SMOOTH,
             first_temperature, last_temperature, count, int(rng.integers(1 << 30)),
-            best[0], best[1], best[2], best[3], best_value, work,
+            best_routes, best_stages, best_key, best_place, best_value, work,
         )  # fmt: skip
 
     def found() -> State:
         return State(
-            best[3].copy(),
-            best[0][first].copy(),
-            best[1][first].copy(),
+            best_place.copy(),
+            best_routes[first].copy(),
+            best_stages[first].copy(),
             groups,
-            best[2].copy(),
-            float(best_value[0]) * (1.0 if stretch == 1.0 else stretch),
+            best_key.copy(),
+            float(best_value[0]) * stretch,
             float(best_value[1]),
         )
 
@@ -304,7 +304,7 @@ def pathloom(
     Parameters
     ----------
     time_limit
-        Seconds of wall time, the lower bound included.
+        Seconds of wall time, the lower bound included; compiling the kernels, once after an installation, is not.
     threads
         Cores to use, all that this process may use by default.
     iterations
@@ -317,6 +317,8 @@ def pathloom(
     NoPlanFound
         If no state in which all microbatches return was found.
     """
+    if iterations is None:
+        _compile()
     began = time.perf_counter()
     deadline = began + time_limit
     cores = threads or _cores()
@@ -363,6 +365,31 @@ def pathloom(
     )
 
 
+@cache
+def _compile() -> None:
+    """Compile or load the kernels on a problem of four nodes, so that the clock measures search."""
+    n, s = 4, 2
+    ones = np.ones((n, s))
+    tiny = TrainProblem(
+        name="tiny",
+        nodes=tuple("abcd"),
+        locations=tuple("abcd"),
+        forward=ones,
+        backward=ones,
+        weight=0.5 * ones,
+        loss=np.ones(n),
+        link=1.0 - np.eye(n),
+        memory=np.ones(n, dtype=np.int64),
+        stage_sizes=np.array([2, 2]),
+        microbatches=4,
+        route_length=2,
+        source_cap=2,
+        stage_cap=np.array([4, 4]),
+        node_cap=np.full(n, 4),
+    )
+    pathloom(tiny, time_limit=1.0, threads=1, iterations=1, bound=LowerBound(0.0, "none"))
+
+
 def _cores() -> int:
     import os
 
@@ -378,7 +405,7 @@ def _search(
     total = max(deadline - begin, 1e-3)
     quota = -(-problem.microbatches // int(problem.stage_sizes[0]))
     pair = max(1, quota // max(1, int(np.median(problem.memory))))
-    ladders = [[pair, 1], [None, 1], [1], [None, pair, 1]]
+    ladders: list[list[int | None]] = [[pair, 1], [None, 1], [1], [None, pair, 1]]
     if problem.microbatches * (2 * problem.route_length + 1) > LARGE:
         ladders = [[None, None, pair]]
     turn = worker
@@ -406,7 +433,7 @@ def _search(
                 report=best.offer,
             )  # fmt: skip
             best.offer(state)
-        turn += 1 + (worker % 2) * 0
+        turn += 1
         rounds += 1
     while best.state is not None and time.perf_counter() < deadline and iterations is None and not stop_requested():
         start = best.state

@@ -124,8 +124,8 @@ def deal_routes(
             for g in rng.permutation(n_groups):
                 routes[g], stages[g] = left.route(int(sources[groups.source[g]]))
             return routes, stages
-        except NoPlanFound:  # missing links: greed has led nowhere
-            pass
+        except NoPlanFound:  # missing links: greed has led nowhere, and has used the budget up
+            budget = StageBudget(room, n_groups, problem.route_length, problem.reordering.jump)
     free = room_of.astype(np.int64)
     waiting = rng.permutation(n_groups)
     done = 0
@@ -139,11 +139,14 @@ def deal_routes(
             stages[g, 1:] = 1 + np.searchsorted(ends, points, side="right")
             done += 1
     members = [np.flatnonzero(placement == p) for p in range(problem.n_stages)]
+    # caps are kept at any price: a missing link is left to the search, which only knows moves within the caps
+    far = 1e6 * float(problem.link[np.isfinite(problem.link)].max(initial=1.0))
+    link = np.minimum(problem.link, far)
     for g in waiting:
         at = routes[g, 0] = sources[groups.source[g]]
         for k in range(1, problem.route_length):
             here = members[stages[g, k]]
-            cost = problem.link[at, here] + problem.link[here, routes[g, 0]] / (problem.route_length - k)
+            cost = link[at, here] + link[here, routes[g, 0]] / (problem.route_length - k)
             cost = np.where(free[here] > 0, cost + problem.forward[here, stages[g, k]], np.inf)
             at = routes[g, k] = here[int(cost.argmin())]
             free[at] -= 1
@@ -188,6 +191,8 @@ def block_start(problem: TrainProblem, quota: int, *, rng: np.random.Generator) 
     work = (problem.forward + problem.backward).min(axis=1)
     # a high power of the cost, since the dearest block decides
     cost = (both[stretch, after].sum(axis=1) + work[stretch].sum(axis=1)) ** 6
+    if not np.isfinite(cost).any():
+        return None
     chosen = _cheapest_stretches(cost / cost.min(), k, n, blocks)
     if chosen is None:
         return None

@@ -1,0 +1,49 @@
+"""The commands of ``pathloom`` and their common options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pathloom.cli.bench import bench
+from pathloom.cli.compare import compare
+from pathloom.cli.data import app as data
+from pathloom.cli.plan import plan
+from pathloom.cli.simulate import simulate
+
+app = typer.Typer(
+    name="pathloom",
+    help="Schedule paths: who goes where, through what, and when, on a network of limited resources.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("plan")(plan)
+app.command("compare")(compare)
+app.command("simulate")(simulate)
+app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench)
+app.add_typer(data, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from pathloom import __version__
+
+        print(f"pathloom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _pathloom(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def command() -> Any:
+    """The command group that parses and runs a command line."""
+    return typer.main.get_command(app)

@@ -1,0 +1,46 @@
+"""Ctrl-C during a long plan: the first asks the running method for the best plan it has, the second aborts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from pathloom.plan import clear_stop, request_stop
+
+
+@contextmanager
+def stopping_politely() -> Iterator[None]:
+    """While inside, Ctrl-C sets `pathloom.plan.stop_requested` instead of ending the program.
+
+    A second Ctrl-C raises KeyboardInterrupt, so that open files and threads are tidied up; a third ends the process
+    at once. Outside the main thread, where Python delivers no signals, this does nothing.
+    """
+    clear_stop()
+    pressed = 0
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed += 1
+        request_stop()
+        if pressed == 1:
+            # Straight to the file descriptor: the progress display may be in the middle of its own writing.
+            os.write(2, b"\npathloom: stopping with the best plan so far; Ctrl-C again to abort\n")
+        elif pressed == 2:
+            raise KeyboardInterrupt
+        else:
+            os._exit(130)
+
+    try:
+        before = signal.signal(signal.SIGINT, handle)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        sys.stderr.flush()

@@ -1,0 +1,161 @@
+"""The documentation says what the program does: its examples run, its commands and links exist, its tables are complete."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic_core import PydanticUndefined
+
+from pathloom.cli.app import command
+from pathloom.cli.bench import benchmarks
+from pathloom.data.input_model import InputModel
+from pathloom.data.registry import datasets
+from pathloom.world import resolve, worlds
+from pathloom.worlds.train import train_file
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for tag, body in FENCE.findall(page.read_text(encoding="utf-8")) if tag == language]
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def shell_lines() -> Iterator[Any]:
+    for page in PAGES:
+        for body in blocks(page, "bash"):
+            for line in body.replace("\\\n", " ").splitlines():
+                if line.strip() and not line.lstrip().startswith("#"):
+                    yield pytest.param(line.strip(), id=f"{page.name}: {line.strip()}")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_python_examples_run_in_their_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "example"}
+    for number, body in enumerate(blocks(page, "python"), start=1):
+        exec(compile(body, f"{page.name}, example {number}", "exec"), names)
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_shell_examples_name_commands_options_and_methods_that_exist(line: str) -> None:
+    program, *arguments = shlex.split(line)
+    assert Path(program).name == "pathloom"
+    group, path = command(), "pathloom"
+    while hasattr(group, "commands"):
+        name, arguments = arguments[0], arguments[1:]
+        assert name in group.commands, f"{path} has no command {name}"
+        group, path = group.commands[name], f"{path} {name}"
+    # Parses as the program would, with the type of each value, and runs nothing.
+    given = group.make_context(path, list(arguments)).params
+    if given.get("method"):
+        assert any(given["method"] in world.methods for world in worlds().values())
+    for setting in given.get("set_") or []:
+        assert any(setting.partition("=")[0] in world.options for world in worlds().values())
+    if given.get("world"):
+        assert given["world"] in worlds()
+    if path == "pathloom bench" and given["name"]:
+        assert given["name"] in benchmarks()
+    if path == "pathloom data fetch":
+        assert set(given["names"]) <= {entry.name for entry in datasets()}
+    if str(given.get("file")).startswith("examples/"):
+        assert (ROOT / str(given["file"])).is_file()
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"\bmake ([a-z-]+)\b", page.read_text(encoding="utf-8"))}
+    assert {"run", "test"} <= named <= targets
+
+
+def headings(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(prose(page)):
+        if target.startswith("https://"):
+            continue
+        file, _, heading = target.partition("#")
+        place = (page.parent / file).resolve() if file else page
+        assert place.exists(), f"{page.name} links to {target}"
+        if heading:
+            assert heading in headings(place), f"{page.name} links to {target}"
+
+
+MAPPINGS: dict[str, tuple[type[InputModel], ...]] = {
+    "": (train_file.TrainFile,),
+    "nodes[].": (train_file.NodeGroup,),
+    "nodes.": (train_file.SpreadNodes,),
+    "links.": (train_file.Links,),
+    "links.pairs[].": (train_file.Pair,),
+    "links.inside.": (train_file.Inside,),
+    "model.": (train_file.Llama, train_file.LayerTable),
+    "model.table[].": (train_file.LayerCost,),
+    "stages.": (train_file.Stages,),
+    "reordering.": (train_file.ReorderingBudget,),
+    "balance.": (train_file.BalanceRules,),
+    "times.": (train_file.TaskTimes,),
+    "synchronisation.": (train_file.Synchronisation,),
+}
+
+
+def documented_keys() -> dict[str, str]:
+    """Key -> what its row in docs/train.md says about the default."""
+    text = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    section = text.partition("## The input file")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `([\w.\[\]]+)` \| ([^|]+) \|", section, re.MULTILINE))
+
+
+def test_every_key_of_the_training_file_is_documented_and_no_other() -> None:
+    keys = {
+        prefix + name for prefix, models in MAPPINGS.items() for model in models for name in model.model_fields
+    }
+    assert set(documented_keys()) == keys
+
+
+def test_documented_defaults_are_those_of_the_training_file() -> None:
+    rows = documented_keys()
+    for prefix, models in MAPPINGS.items():
+        for model in models:
+            for name, field in model.model_fields.items():
+                said = rows[prefix + name]
+                if said == "required":
+                    assert field.is_required(), prefix + name
+                elif said.startswith("`") and said.endswith("`"):
+                    assert yaml.safe_load(said.strip("`")) == field.get_default(call_default_factory=True), prefix + name
+                else:  # in words: nothing, or a mapping whose keys have rows of their own
+                    assert not field.is_required(), prefix + name
+                    assert field.default is None or field.default is PydanticUndefined, prefix + name
+
+
+@pytest.mark.parametrize("world", ["train", "motion"])
+def test_every_method_and_every_rule_of_the_checker_is_documented(world: str) -> None:
+    page = (ROOT / "docs" / f"{world}.md").read_text(encoding="utf-8")
+    declared = worlds()[world]
+    rules = re.findall(r"``([\w-]+)``", resolve_module_docstring(declared.check))
+    assert rules
+    missing = [name for name in (*declared.methods, *rules, declared.plan_format) if f"`{name}`" not in page]
+    known_others = {"sync_latency"}  # names in the docstring that are no rules would stand here
+    assert [name for name in missing if name not in known_others] == []
+
+
+def resolve_module_docstring(target: str) -> str:
+    import importlib
+
+    assert callable(resolve(target))
+    return importlib.import_module(target.partition(":")[0]).__doc__ or ""
