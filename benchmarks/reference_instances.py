@@ -312,9 +312,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "First come first served: without what our plans add to that order of work. The reference's simulator "
             "knows no other order, and looks for a free slot only every 0.1 s where we wake up at once."
             + ("" if judge is not None else f" It was not run: {PEER} names no checkout, or it was told not to."),
-            "Where that column equals the iteration time, the plan is nothing but routes, and the reference's simulator "
-            "can judge it whole. Where it is higher, the plan also fixes the order of work at the nodes, which our checker "
-            "judges alone.",
+            "Where that column equals the iteration time, the plan is nothing but routes, and the reference's "
+            "simulator can judge it whole. Where it is higher, the plan also fixes the order of work at the nodes, "
+            "which our checker judges alone.",
             "The row of the corrected network is the instance of the main job, for comparison.",
         ],
         verdicts=verdicts(ours, joint, chosen),

@@ -18,7 +18,7 @@ from threading import Lock
 
 import numpy as np
 
-from pathloom.plan import NoPlanFound, OnProgress, Plan, Progress, stop_requested
+from pathloom.plan import NoPlanFound, OnProgress, Plan, Progress, ProvenInfeasible, stop_requested
 from pathloom.simulate._kernels import INJECTION, workspace
 from pathloom.worlds.train import _route_kernels as kernels
 from pathloom.worlds.train.bounds import LowerBound, lower_bound
@@ -314,6 +314,8 @@ def pathloom(
 
     Raises
     ------
+    ProvenInfeasible
+        If the lower bound shows that there is no plan.
     NoPlanFound
         If no state in which all microbatches return was found.
     """
@@ -352,6 +354,8 @@ def pathloom(
             job.result()
         if not proven:
             proven.append(bound_job.result())
+    if proven[0].value == np.inf:
+        raise ProvenInfeasible("routes", proven[0].by)
     if best.state is None:
         raise NoPlanFound(f"{METHOD}: found no plan in which every microbatch returns within {time_limit:g} s")
     return plan_of(
@@ -455,11 +459,13 @@ def decisions_of(problem: TrainProblem, state: State) -> TrainDecisions:
             return plain
     except ValueError:
         pass
-    return TrainDecisions(state.placement.copy(), routes, stages, priority=_start_times(problem, state, routes, stages))
+    return TrainDecisions(
+        state.placement.copy(), routes, stages, priority=_order_of_starts(problem, state, routes, stages)
+    )
 
 
-def _start_times(problem: TrainProblem, state: State, routes: Ints, stages: Ints) -> Floats:
-    """Start of every task under the state's own order; as a priority they give the same timetable."""
+def _order_of_starts(problem: TrainProblem, state: State, routes: Ints, stages: Ints) -> Floats:
+    """Rank of every task by its start under the state's own order; as a priority it gives the same timetable."""
     from pathloom.simulate._kernels import run_chains
     from pathloom.worlds.train.simulator import chains
 
@@ -473,4 +479,7 @@ def _start_times(problem: TrainProblem, state: State, routes: Ints, stages: Ints
         np.full(n, np.inf), np.zeros((0, 4)), np.zeros((0, 5)), np.inf, start, end,
         workspace(n, tasks, problem.n_nodes),
     )  # fmt: skip
-    return start
+    # of two tasks that start together, which a loss of no duration may do, the one that ended went first
+    rank = np.empty(n * tasks)
+    rank[np.lexsort((end.ravel(), start.ravel()))] = np.arange(n * tasks)
+    return rank.reshape(n, tasks)

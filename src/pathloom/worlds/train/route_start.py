@@ -72,10 +72,16 @@ def group_microbatches(quota: Ints, size: int, most: int | None = None) -> Group
 
 
 def source_quota(problem: TrainProblem, placement: Ints) -> Ints:
-    """Microbatches of each node of stage 0, in node order: more for faster nodes where the cap leaves a choice."""
+    """Microbatches of each node of stage 0, in node order: where the cap leaves a choice, more for those that get
+    them back sooner, over nodes of median speed and links of median length.
+    """
     sources = np.flatnonzero(placement == 0)
-    seconds = problem.forward[sources, 0] + problem.loss[sources] + problem.backward[sources, 0]
-    speed = 1.0 / seconds
+    own = problem.forward[sources, 0] + problem.loss[sources] + problem.backward[sources, 0]
+    links = problem.link[np.isfinite(problem.link) & ~np.eye(problem.n_nodes, dtype=bool)]
+    away = (problem.route_length - 1) * float(np.median(problem.forward + problem.backward))
+    if problem.route_length > 1 and len(links):
+        away += 2 * problem.route_length * float(np.median(links))
+    speed = int(problem.memory[sources].min()) / (own + away)
     if speed.max() - speed.min() < 1e-9 * speed.max():
         speed = np.ones(len(sources))
     quota = np.minimum(np.floor(problem.microbatches * speed / speed.sum()).astype(np.int64), problem.source_cap)
@@ -107,18 +113,21 @@ def deal_routes(
     """
     n_groups = len(groups.source)
     unit = int(groups.count.max(initial=1))
-    room_of = np.where(placement == 0, 0, problem.node_cap // unit)
-    by_stage = np.bincount(placement, weights=room_of, minlength=problem.n_stages).astype(np.int64)
-    room = np.minimum(by_stage, problem.stage_cap // unit)
-    budget = StageBudget(room, n_groups, problem.route_length, problem.reordering.jump)
-    if not budget.possible:
+    for node_cap in (np.minimum(problem.node_cap, _fair_share(problem, placement)), np.asarray(problem.node_cap)):
+        room_of = np.where(placement == 0, 0, node_cap // unit)
+        by_stage = np.bincount(placement, weights=room_of, minlength=problem.n_stages).astype(np.int64)
+        room = np.minimum(by_stage, problem.stage_cap // unit)
+        budget = StageBudget(room, n_groups, problem.route_length, problem.reordering.jump)
+        if budget.possible:
+            break
+    else:
         return None
     sources = np.flatnonzero(placement == 0)
     routes = np.zeros((n_groups, problem.route_length), dtype=np.int64)
     stages = np.zeros_like(routes)
     if cheapest:
         # groups take the part of microbatches, of which a node then serves the fewer
-        whole = replace(problem, microbatches=n_groups, node_cap=np.asarray(problem.node_cap) // unit)
+        whole = replace(problem, microbatches=n_groups, node_cap=node_cap // unit)
         left = CheapestRoutes(whole, placement, budget)
         try:
             for g in rng.permutation(n_groups):
@@ -151,6 +160,14 @@ def deal_routes(
             at = routes[g, k] = here[int(cost.argmin())]
             free[at] -= 1
     return routes, stages
+
+
+def _fair_share(problem: TrainProblem, placement: Ints) -> Ints:
+    """Visits of each node if its stage's are shared by speed, and a quarter more, so that none starts out crowded."""
+    speed = 1.0 / (problem.forward + problem.backward)[np.arange(problem.n_nodes), placement]
+    whole = np.bincount(placement, weights=speed, minlength=problem.n_stages)
+    visits = problem.microbatches * (problem.route_length - 1) / max(problem.n_stages - 1, 1)
+    return np.ceil(1.25 * visits * speed / whole[placement]).astype(np.int64)
 
 
 def node_order(problem: TrainProblem, *, rng: np.random.Generator) -> Ints:
