@@ -3,19 +3,22 @@
 The program is written from the problem's definition and from what the checker asks of a timetable; it knows nothing of
 the simulator. It may choose any placement (where that is open), any routes and any times, and so also what no order of
 work of the simulator gives: a node that idles on purpose. Its optimum is what every lower bound must stay below.
+`every_plan` lists the decisions of an instance one by one, for those who want to simulate them all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise, permutations
+from itertools import pairwise, permutations, product
 from typing import Any
 
 import numpy as np
 from ortools.sat.python import cp_model
-from random_networks import all_orders
+from random_networks import all_orders, all_routes
 
-from pathloom.worlds.train.problem import Reordering, TrainProblem
+from pathloom.worlds.train.problem import Ints, Reordering, TrainDecisions, TrainProblem
+from pathloom.worlds.train.routes import route_cost
 
 TICK = 0.25
 
@@ -271,3 +274,31 @@ class _Program:
                 model.add(self.latest >= free + closing).only_enforce_if(presence)
         for i in range(n):
             work(start[k], ticks(problem.loss[i]), problem.gap, i, comes[i][0])
+
+
+def placements(problem: TrainProblem) -> Iterator[Ints]:
+    if problem.placement is not None:
+        yield np.array(problem.placement)
+        return
+    whole = np.repeat(np.arange(problem.n_stages), problem.stage_sizes)
+    for placement in sorted(set(permutations(whole.tolist()))):
+        yield np.array(placement)
+
+
+def within_caps(problem: TrainProblem, routes: Ints, stages: Ints) -> bool:
+    n, s = problem.n_nodes, problem.n_stages
+    return bool(
+        (np.bincount(routes[:, 0], minlength=n) <= problem.source_cap).all()
+        and (np.bincount(routes[:, 1:].ravel(), minlength=n) <= problem.node_cap).all()
+        and (np.bincount(stages.ravel(), minlength=s) <= problem.stage_cap).all()
+    )
+
+
+def every_plan(problem: TrainProblem) -> Iterator[TrainDecisions]:
+    """All placements and routes of all microbatches that TC1 allows."""
+    for placement in placements(problem):
+        choices = [route for s in np.flatnonzero(placement == 0) for route in all_routes(problem, placement, int(s))]
+        for chosen in product(choices, repeat=problem.microbatches):
+            routes, stages = np.array([nodes for nodes, _ in chosen]), np.array([order for _, order in chosen])
+            if within_caps(problem, routes, stages) and np.isfinite(route_cost(problem, routes, stages)).all():
+                yield TrainDecisions(placement, routes, stages)

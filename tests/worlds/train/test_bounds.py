@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from best_iteration import TICK, best_iteration, tiny_problem
+from best_iteration import TICK, best_iteration, every_plan, tiny_problem
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from random_networks import all_routes, random_problem
@@ -20,9 +19,8 @@ from pathloom.data import find
 from pathloom.plan import InputError, NoPlanFound, ProvenInfeasible
 from pathloom.worlds.train import bounds
 from pathloom.worlds.train.bounds import LowerBound, lower_bound
-from pathloom.worlds.train.problem import Floats, Ints, Reordering, TrainDecisions, TrainProblem
+from pathloom.worlds.train.problem import Floats, Reordering, TrainDecisions, TrainProblem
 from pathloom.worlds.train.route_search import pathloom
-from pathloom.worlds.train.routes import route_cost
 from pathloom.worlds.train.simulator import simulate
 from pathloom.worlds.train.source_shop import SourceShop, shop_bound
 
@@ -69,34 +67,6 @@ def test_no_argument_exceeds_the_best_iteration_of_hundreds(block: int, split: b
 
 
 # --- plans by enumeration, at random, and by search -------------------------------------------------------------------
-
-
-def placements(problem: TrainProblem) -> Iterator[Ints]:
-    if problem.placement is not None:
-        yield np.array(problem.placement)
-        return
-    whole = np.repeat(np.arange(problem.n_stages), problem.stage_sizes)
-    for placement in sorted(set(permutations(whole.tolist()))):
-        yield np.array(placement)
-
-
-def within_caps(problem: TrainProblem, routes: Ints, stages: Ints) -> bool:
-    n, s = problem.n_nodes, problem.n_stages
-    return bool(
-        (np.bincount(routes[:, 0], minlength=n) <= problem.source_cap).all()
-        and (np.bincount(routes[:, 1:].ravel(), minlength=n) <= problem.node_cap).all()
-        and (np.bincount(stages.ravel(), minlength=s) <= problem.stage_cap).all()
-    )
-
-
-def every_plan(problem: TrainProblem) -> Iterator[TrainDecisions]:
-    """All placements and routes of all microbatches that TC1 allows."""
-    for placement in placements(problem):
-        choices = [route for s in np.flatnonzero(placement == 0) for route in all_routes(problem, placement, int(s))]
-        for chosen in product(choices, repeat=problem.microbatches):
-            routes, stages = np.array([nodes for nodes, _ in chosen]), np.array([order for _, order in chosen])
-            if within_caps(problem, routes, stages) and np.isfinite(route_cost(problem, routes, stages)).all():
-                yield TrainDecisions(placement, routes, stages)
 
 
 def times(problem: TrainProblem, decisions: TrainDecisions, rng: np.random.Generator, split: bool) -> Iterator[float]:
@@ -270,6 +240,23 @@ TRAPS = {
         "loss": np.zeros(2),
     },
     "links that are slow one way": {"n": 3, "link": one_way(3), "placement": None, "microbatches": 3},
+    "a slow source that need not start anything": {
+        "n": 4,
+        "forward": np.array([[1.0, 1.0], [30.0, 1.0], [1.0, 1.0], [1.0, 1.0]]),
+        "stage_sizes": np.array([2, 2]),
+        "placement": np.array([0, 0, 1, 1]),
+    },
+    "two slots that are filled and emptied one after the other": {
+        "n": 3,
+        "forward": np.full((3, 2), 2.0),
+        "link": 4.0 * (1 - np.eye(3)),
+    },
+    "two slots, open placement": {
+        "n": 3,
+        "forward": np.full((3, 2), 2.0),
+        "link": 4.0 * (1 - np.eye(3)),
+        "placement": None,
+    },
     "synchronisation that outlasts all work": {
         "n": 3,
         "sync_latency": np.full((3, 3), 30.0),

@@ -39,6 +39,7 @@ SLICE = 0.15  # seconds of annealing between looks at the clock
 SMOOTH = 1.0  # weight of the mean return time beside the iteration time
 HOT, WARM, COLD = 0.02, 0.004, 0.0006  # temperatures as fractions of the iteration time
 NEAR = 16  # nodes that count as near a node
+MISSES = 100  # open placements without routes under the caps after which no other one is tried
 LARGE = 20_000  # tasks above which a coarse level simulates only some waves
 
 
@@ -242,7 +243,7 @@ def _start(arena: Arena, quota_size: int | None, turn: int, rng: np.random.Gener
         blocks = block_start(problem, even, rng=rng)
         if blocks is not None:
             groups = group_microbatches(source_quota(problem, blocks[0]), even, most)
-            if len(groups.source) == len(blocks[1]):
+            if len(groups.source) == len(blocks[1]) and groups.count.max() <= even:
                 return State(*blocks, groups, _first_come(problem, groups.rows))
     if problem.placement is not None:
         placement = np.array(problem.placement)
@@ -412,7 +413,7 @@ def _search(
     ladders: list[list[int | None]] = [[pair, 1], [None, 1], [1], [None, pair, 1]]
     if problem.microbatches * (2 * problem.route_length + 1) > LARGE:
         ladders = [[None, None, pair]]
-    turn = worker
+    turn, misses = worker, 0
     fresh_until = begin + 0.75 * total
     run_length = max(2.0, min(8.0, total / 4)) if len(ladders) > 1 else total
     rounds = 0
@@ -423,9 +424,18 @@ def _search(
         if iterations is None and rounds > 0 and now >= fresh_until:
             break
         ladder = ladders[turn % len(ladders)]
-        state = _start(arena, ladder[0], turn, rng) or _start(arena, 1, turn, rng)
+        state = _start(arena, ladder[0], turn, rng)
+        if state is None:  # groups as large as these do not fit under the caps, so do not go back to them later
+            ladder = [1]
+            state = _start(arena, 1, turn, rng)
         if state is None:
-            raise NoPlanFound(f"{METHOD}: found no routes that keep the caps of TC1")
+            if problem.placement is not None:
+                raise ProvenInfeasible("TC1", "no choice of stages for all microbatches keeps the caps")
+            misses += 1
+            if misses == MISSES:
+                break
+            turn += 1
+            continue
         end = min(now + run_length, deadline if len(ladders) == 1 else max(fresh_until, now + 0.5 * run_length))
         for level, size in enumerate(ladder):
             if level > 0:
@@ -453,12 +463,9 @@ def decisions_of(problem: TrainProblem, state: State) -> TrainDecisions:
     """The decisions of a complete state: plain first come, first served where that gives the same time."""
     routes, stages = _expand(state, state.routes), _expand(state, state.stages)
     plain = TrainDecisions(state.placement.copy(), routes, stages)
-    try:
-        value = simulate(problem, plain).iteration_time
-        if value <= state.value + 1e-9:
-            return plain
-    except ValueError:
-        pass
+    outcome = simulate(problem, plain)
+    if not np.isnan(outcome.returned).any() and outcome.iteration_time <= state.value + 1e-9:
+        return plain
     return TrainDecisions(
         state.placement.copy(), routes, stages, priority=_order_of_starts(problem, state, routes, stages)
     )

@@ -121,6 +121,8 @@ class StageBudget:
 
 def _loads(room: Ints, count: int, visits: int, jump: int) -> Ints | None:
     n = len(room)
+    if visits == 0:
+        return np.zeros(n, dtype=np.int64)
     limit = [0, *(min(int(r), count) for r in room[1:])]
     if sum(limit) < count * visits:
         return None
@@ -152,8 +154,10 @@ def _divided(room: Ints, count: int, visits: int, jump: int) -> list[Part]:
     """Divide the microbatches by the window of `jump` stages in which their routes end; empty if there is no way."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
+    if jump == 0:
+        return []
     lengths = [n for n in range(len(room), 1, -jump) if n - 1 >= visits]
-    if not lengths or visits == 0:
+    if not lengths:
         return []
     # unknowns of a part: its count, then its loads
     starts = np.concatenate([[0], np.cumsum(lengths)])
