@@ -246,6 +246,12 @@ TRAPS = {
         "stage_sizes": np.array([2, 2]),
         "placement": np.array([0, 0, 1, 1]),
     },
+    "two sources that may start one microbatch each": {
+        "n": 4,
+        "source_cap": 1,
+        "stage_sizes": np.array([2, 2]),
+        "placement": np.array([0, 0, 1, 1]),
+    },
     "two slots that are filled and emptied one after the other": {
         "n": 3,
         "forward": np.full((3, 2), 2.0),

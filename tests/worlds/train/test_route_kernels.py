@@ -19,7 +19,7 @@ from pathloom.worlds.train import _route_kernels as kernels
 from pathloom.worlds.train import check_routes
 from pathloom.worlds.train.check import check
 from pathloom.worlds.train.problem import Floats, Ints, Reordering, TrainDecisions, TrainProblem
-from pathloom.worlds.train.route_search import SMOOTH, Arena, State, decisions_of
+from pathloom.worlds.train.route_annealing import SMOOTH, Arena, State, decisions_of
 from pathloom.worlds.train.route_start import Groups, deal_routes, group_microbatches, source_quota
 from pathloom.worlds.train.simulator import chains, plan_of, simulate, sync_seconds
 

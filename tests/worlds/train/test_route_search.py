@@ -21,7 +21,8 @@ from pathloom.worlds.train import route_search
 from pathloom.worlds.train.bounds import LowerBound
 from pathloom.worlds.train.check import check
 from pathloom.worlds.train.problem import Reordering, TrainDecisions, TrainProblem
-from pathloom.worlds.train.route_search import Arena, pathloom
+from pathloom.worlds.train.route_annealing import Arena
+from pathloom.worlds.train.route_search import pathloom
 from pathloom.worlds.train.simulator import simulate
 from pathloom.worlds.train.stage_budget import StageBudget
 
