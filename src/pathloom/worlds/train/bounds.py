@@ -443,11 +443,14 @@ def _cycle_bound(problem: TrainProblem, work: _Work, floor: float, deadline: flo
         )
         matrix = csr_array(coo_array((values, (matrix_rows, matrix_columns)), shape=(3 * n, n_columns + n)))
         right = np.concatenate([np.zeros(2 * n), node_cap])
-        result = linprog(
-            np.zeros(n_columns + n), matrix, right, total, right_total, bounds=bounds, method="highs",
-            options={"time_limit": max(0.1, deadline - time.perf_counter())},
-        )  # fmt: skip
-        return {0: True, 2: False}.get(result.status)
+        for method in ("highs", "highs-ipm"):  # where the simplex method ends undecided, interior points may not
+            result = linprog(
+                np.zeros(n_columns + n), matrix, right, total, right_total, bounds=bounds, method=method,
+                options={"time_limit": max(0.1, deadline - time.perf_counter())},
+            )  # fmt: skip
+            if result.status in (0, 2):
+                return result.status == 0
+        return None
 
     low, high = floor, floor
     enough = problem.source_cap * (float(cost.max()) + problem.gap)  # from here on, time is not what is lacking
