@@ -8,7 +8,7 @@ A method is a function ``method(problem, *, time_limit, seed, on_progress) -> Pl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from threading import Event
 from typing import Any, Protocol
 
@@ -124,6 +124,19 @@ class Plan:
         if self.objective.value == self.bound:
             return 0.0
         return abs(self.objective.value - self.bound) / max(abs(self.objective.value), 1e-300)
+
+    def record(self) -> dict[str, Any]:
+        """What every world writes about a plan, beside its own problem, decisions and timeline."""
+        return {
+            "method": self.method,
+            "settings": self.settings,
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "objective": asdict(self.objective),
+            "bound": self.bound,
+            "bound_by": self.bound_by,
+            "metrics": self.metrics,
+        }
 
 
 @dataclass(frozen=True)

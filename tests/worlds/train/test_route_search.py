@@ -148,7 +148,7 @@ def test_starts_and_refined_starts_keep_every_rule_of_routes(
     if state is None:
         return
     # what the ladders of the search do: all of a source to anything, anything to single microbatches
-    finer = [route_search._refine(arena, state, parts, None) for parts in {smaller if size is None else 1, 1}]
+    finer = [route_search._refine(arena.problem, state, parts) for parts in {smaller if size is None else 1, 1}]
     for found in (state, *finer):
         count = found.groups.count
         decisions = TrainDecisions(

@@ -9,6 +9,7 @@ With many microbatches a coarse level simulates only the first waves of each gro
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -80,13 +81,12 @@ def _start(arena: Arena, quota_size: int | None, turn: int, rng: np.random.Gener
     return State(placement, *dealt, groups, first_come(problem, groups.rows))
 
 
-def _refine(arena: Arena, state: State, size: int, most: int | None) -> State:
+def _refine(problem: TrainProblem, state: State, size: int) -> State:
     """The same plan with smaller groups, so that each may then go its own way."""
-    problem = arena.problem
     quota = np.bincount(
         state.groups.source, weights=state.groups.count, minlength=int(state.groups.source.max()) + 1
     ).astype(np.int64)
-    groups = group_microbatches(quota, size, most)
+    groups = group_microbatches(quota, size)
     # new groups of a source inherit, in turn, the routes of its old ones in proportion to their sizes
     parent = np.empty(len(groups.source), dtype=np.int64)
     for s in range(len(quota)):
@@ -210,8 +210,6 @@ def _compile() -> None:
 
 
 def _cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
@@ -253,7 +251,7 @@ def _search(
         end = min(now + run_length, deadline if len(ladders) == 1 else max(fresh_until, now + 0.5 * run_length))
         for level, size in enumerate(ladder):
             if level > 0:
-                state = _refine(arena, state, size or quota, None)
+                state = _refine(problem, state, size or quota)
             share = now + (end - now) * (level + 1) / len(ladder)
             state = anneal(
                 arena, state, hot=HOT if level == 0 else WARM, cold=COLD, until=share,
