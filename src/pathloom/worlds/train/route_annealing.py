@@ -116,7 +116,6 @@ class State:
     groups: Groups
     key: Floats
     value: float = np.inf
-    smooth: float = np.inf
 
     @property
     def complete(self) -> bool:
@@ -183,7 +182,6 @@ def anneal(
             groups,
             best_key.copy(),
             float(best_value[0]) * stretch,
-            float(best_value[1]),
         )
 
     run(1e-9, 1e-9, 0)
