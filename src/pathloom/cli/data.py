@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pathloom.cli.tokenize import tokenize
+
 if TYPE_CHECKING:
     from pathloom.data.registry import FileCheck
 
-app = typer.Typer(help="List, find, fetch and verify public data sets.", no_args_is_help=True)
+app = typer.Typer(help="List, find, fetch and verify public data sets; tokenize text.", no_args_is_help=True)
+app.command("tokenize")(tokenize)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
 
@@ -68,16 +71,32 @@ def fetch(names: list[str], as_json: Json = False) -> None:
 
 @app.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="All that are here if left out.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Data sets or folders of tokens; all data sets here if left out.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare the files of data sets with their checksums; exit status 1 if one differs or is missing."""
+    """Compare the files of data sets with their checksums; exit status 1 if one differs or is missing.
+
+    A folder that 'pathloom data tokenize' made is checked in the same way.
+    """
     from pathloom.cli.results import print_json
+    from pathloom.cli.tokenize import verified_tokens
     from pathloom.data.registry import datasets
     from pathloom.data.registry import verify as checks_of
+    from pathloom.data.token_files import CARD
 
     bad = False
+    known = {entry.name for entry in datasets()}
     for name in names or [entry.name for entry in datasets() if _local(entry.name) is not None]:
+        if (Path(name) / CARD).is_file() or (Path(name).is_dir() and name not in known):
+            fault = verified_tokens(Path(name))
+            bad = bad or bool(fault)
+            if as_json:
+                print_json({"name": name, "ok": not fault, "error": fault or None})
+            else:
+                print(f"{name}: {fault or 'ok'}")
+            continue
         checks = checks_of(name, _local(name))
         wrong = [check for check in checks if check.status in ("missing", "differs")]
         bad = bad or bool(wrong)
