@@ -88,6 +88,18 @@ class World:
     simulate
         ``(plan, *, seed, runs, noise, stragglers, slow_links, failures, policy, on_progress) -> SimulationResult``, or
         empty where the world cannot be simulated.
+    run
+        ``(plan_file: Path, *, out, options, config, resume, initial, host, port, on_step, on_event) -> RunResult``:
+        carries a plan out for real and writes the run's folder `out`; `pathloom.worlds.train.runtime.run.run_plan` says
+        what the arguments and the result are. Empty where plans cannot be run.
+    profile
+        ``(file: Path, **options) -> ProfileResult``: measures this machine and writes its times into the problem file;
+        see the train world. Empty where there is nothing to measure.
+    phase_errors
+        ``(plan, timelines: Mapping[str, Timeline]) -> (columns, rows, figures)``: how far a recorded run is from its
+        plan, phase by phase, as titles and cells of a table and as plain figures for ``--json``. `timelines` holds the
+        recorded one as "run" and, where the plan could be simulated, that one as "simulation". Empty if the world has
+        no phases.
     options
         Keyword arguments of `load` that ``--set NAME=VALUE`` may give, each with a line about it.
     rank
@@ -111,6 +123,9 @@ class World:
     bound: str = ""
     draw: str = ""
     simulate: str = ""
+    run: str = ""
+    profile: str = ""
+    phase_errors: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     rank: int = 100
 

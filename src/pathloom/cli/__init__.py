@@ -1,4 +1,4 @@
-"""The command line: ``pathloom plan | compare | simulate | bench | data``.
+"""The command line: ``pathloom plan | run | compare | simulate | profile | eval | learn | bench | data``.
 
 Importing this package imports nothing heavy: each command imports what it needs when it runs.
 """

@@ -9,7 +9,11 @@ import typer
 from pathloom.cli.bench import bench
 from pathloom.cli.compare import compare
 from pathloom.cli.data import app as data
+from pathloom.cli.evaluate import evaluate
+from pathloom.cli.learn import app as learn
 from pathloom.cli.plan import plan
+from pathloom.cli.profile import profile
+from pathloom.cli.run import run
 from pathloom.cli.simulate import simulate
 
 app = typer.Typer(
@@ -24,6 +28,10 @@ app.command("plan")(plan)
 app.command("compare")(compare)
 app.command("simulate")(simulate)
 app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench)
+app.command("run")(run)
+app.command("profile")(profile)
+app.command("eval")(evaluate)
+app.add_typer(learn, name="learn")
 app.add_typer(data, name="data")
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from pathloom.cli.compared_files import Entry
     from pathloom.plan import Plan
     from pathloom.timeline import Comparison, Timeline
     from pathloom.world import World
@@ -20,42 +21,79 @@ MOST_KINDS = 6
 
 def compare(
     files: Annotated[
-        list[Path], typer.Argument(help="plan.json files and recorded timelines; the first is the measure.")
+        list[Path],
+        typer.Argument(help="plan.json files, recorded timelines and folders of runs; the first is the measure."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for page and picture.")] = Path("comparison"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file on standard output.")] = False,
 ) -> None:
-    """Lay plans, simulations and recorded runs of one problem over each other."""
+    """Lay plans, simulations and recorded runs of one problem over each other.
+
+    A run beside its plan is also compared with the simulation of the plan, phase by phase.
+    """
+    from pathloom.cli.compared_files import names_of, read_files
     from pathloom.cli.output import check_folder, write_folder
     from pathloom.cli.results import consoles, print_files, print_json, result_object
     from pathloom.show.table import rich_table
     from pathloom.timeline import compare as compare_timelines
 
-    results, _ = consoles(as_json)
+    results, notes = consoles(as_json)
     check_folder(out)
-    world, plans, timelines = _read(files)
+    names = names_of(files)
+    world, entries = read_files(names, files)
+    for note in (entry.note for entry in entries.values() if entry.note):
+        notes.print(note, soft_wrap=True, highlight=False, markup=False)
+    timelines = {name: entry.timeline for name, entry in entries.items()}
+    plans = {name: entry.plan for name, entry in entries.items() if entry.plan is not None}
     compared = compare_timelines(timelines)
     reference = next(iter(plans.values()), None)
     written = write_folder(out, lambda part: draw(world, timelines, reference, part))
+    errors = {name: _phase_errors(world, entry, entries) for name, entry in entries.items() if entry.measures}
     if as_json:
-        for position, (name, file) in enumerate(zip(timelines, files, strict=True)):
-            figures = _figures(compared, position)
-            files_of_all = written if position == 0 else {}
-            if name in plans:
-                plan = plans[name]
-                more = {**plan.metrics, "comparison": figures}
+        named = dict(zip(names, files, strict=True))
+        for position, (name, entry) in enumerate(entries.items()):
+            if name not in named:  # a simulation, which is part of what is said about its run
+                continue
+            figures: dict[str, Any] = {"comparison": _figures(compared, position)}
+            files_of_all = written if name == names[0] else {}
+            if name in errors:
+                figures["phase_errors"] = errors[name][2]
+                simulation = list(entries).index(entry.simulation) if entry.simulation else None
+                figures["simulation"] = None if simulation is None else _figures(compared, simulation)
+            if entry.plan is not None:
+                more = {**entry.plan.metrics, **figures}
                 print_json(
-                    result_object(plan, kind=f"{_kind(world)} plan", file=file, files=files_of_all, metrics=more)
+                    result_object(
+                        entry.plan, kind=f"{_kind(world)} plan", file=named[name], files=files_of_all, metrics=more
+                    )
                 )
             else:
-                print_json(_recorded(name, file, timelines[name], files_of_all, figures))
+                print_json(_recorded(name, entry, named[name], files_of_all, figures))
     used = [position for position in range(len(compared.kinds)) if compared.kind_seconds[:, position].any()]
     used = used[:MOST_KINDS]
     kinds = [compared.kinds[position] for position in used]
     titles = ("file", "method", "objective", "bound", "ends at", "mean busy", *kinds, "starts off by", "spans matched")
-    rows = [_row(name, plans.get(name), compared, position, used) for position, name in enumerate(timelines)]
+    rows = [_row(name, entry, compared, position, used) for position, (name, entry) in enumerate(entries.items())]
     results.print(rich_table(titles, rows))
+    for name, (columns, cells, _) in errors.items():
+        results.print(
+            rich_table(columns, cells, title=f"{name}: error of every phase, measured against the simulation")
+        )
     print_files(results, written)
+
+
+def _phase_errors(
+    world: World | None, run: Entry, entries: Mapping[str, Entry]
+) -> tuple[Sequence[str], Sequence[Sequence[str]], dict[str, Any]]:
+    from pathloom.world import resolve
+
+    plan = entries[run.measures].plan
+    assert world is not None and plan is not None
+    timelines = {"run": run.timeline}
+    if run.simulation:
+        timelines["simulation"] = entries[run.simulation].timeline
+    found: tuple[Sequence[str], Sequence[Sequence[str]], dict[str, Any]] = resolve(world.phase_errors)(plan, timelines)
+    return found
 
 
 def draw(world: World | None, timelines: Mapping[str, Timeline], plan: Plan | None, out: Path) -> dict[str, Path]:
@@ -79,76 +117,12 @@ def _kind(world: World | None) -> str:
     return "" if world is None else world.name
 
 
-def _read(files: list[Path]) -> tuple[World | None, dict[str, Plan], dict[str, Timeline]]:
-    """The world (None if there is no plan among them), plans and timelines by name.
-
-    Raises
-    ------
-    InputError
-        If a file is neither, or is of another problem than the ones before it.
-    """
-    from pathloom.cli.opening import open_plan, open_timeline
-    from pathloom.plan import InputError
-
-    world: World | None = None
-    plans: dict[str, Plan] = {}
-    timelines: dict[str, Timeline] = {}
-    for name, file in zip(_names(files), files, strict=True):
-        found = open_plan(file)
-        if found is not None:
-            other, plan = found
-            first = next(iter(plans.values()), None)
-            if world is not None and other.name != world.name:
-                raise InputError(
-                    f"is a plan of the world '{other.name}', the others are of '{world.name}'", file=str(file)
-                )
-            if first is not None and plan.problem.name != first.problem.name:
-                raise InputError(
-                    f"plans '{plan.problem.name}', the others plan '{first.problem.name}'",
-                    file=str(file),
-                    key="problem",
-                )
-            world, plans[name] = other, plan
-            timelines[name] = plan.timeline
-            continue
-        timeline = open_timeline(file)
-        if timeline is None:
-            raise InputError("expected a plan.json or a recorded timeline (JSON)", file=str(file))
-        timelines[name] = timeline
-    _same_problem(files, timelines)
-    return world, plans, timelines
-
-
-def _same_problem(files: list[Path], timelines: dict[str, Timeline]) -> None:
-    from pathloom.plan import InputError
-
-    first = next(iter(timelines.values()))
-    for file, timeline in zip(files, timelines.values(), strict=True):
-        if timeline.unit != first.unit:
-            raise InputError(
-                f"counts time in {timeline.unit}, the first file in {first.unit}", file=str(file), key="unit"
-            )
-        if not set(timeline.resources) & set(first.resources):
-            raise InputError("has no resource in common with the first file", file=str(file), key="resources")
-
-
-def _names(files: list[Path]) -> list[str]:
-    """A short, different name for each file: its name alone where that tells them apart, else with its folder."""
-    short = [file.stem for file in files]
-    if len(set(short)) < len(short):
-        short = [f"{file.parent.name}/{file.stem}" if file.parent.name else file.stem for file in files]
-    names: list[str] = []
-    for name in short:
-        again = sum(known == name or known.startswith(f"{name} (") for known in names)
-        names.append(f"{name} ({again + 1})" if again else name)
-    return names
-
-
-def _row(name: str, plan: Plan | None, compared: Comparison, position: int, kinds: list[int]) -> tuple[str, ...]:
+def _row(name: str, entry: Entry, compared: Comparison, position: int, kinds: list[int]) -> tuple[str, ...]:
     shift = compared.start_shift[position]
+    plan = entry.plan
     return (
         name,
-        "recorded" if plan is None else plan.method,
+        entry.kind if plan is None else plan.method,
         "-" if plan is None else f"{plan.objective.value:.6g} {plan.objective.unit}",
         "-" if plan is None or plan.bound is None else f"{plan.bound:.6g}",
         f"{compared.makespan[position]:.6g}",
@@ -170,11 +144,12 @@ def _figures(compared: Comparison, position: int) -> dict[str, Any]:
 
 
 def _recorded(
-    name: str, file: Path, timeline: Timeline, files: Mapping[str, Path], figures: Mapping[str, Any]
+    name: str, entry: Entry, file: Path, files: Mapping[str, Path], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The object of a recorded timeline, which has no decisions that a checker could judge."""
+    timeline = entry.timeline
     return {
-        "problem": {"name": name, "kind": "recorded timeline", "file": str(file)},
+        "problem": {"name": name, "kind": f"{entry.kind} timeline", "file": str(file)},
         "method": "recorded",
         "objective": {"name": "makespan", "value": timeline.makespan, "unit": timeline.unit, "sense": "min"},
         "bound": None,
@@ -183,5 +158,5 @@ def _recorded(
         "checked": False,
         "seed": None,
         "files": {what: str(path) for what, path in files.items()},
-        "metrics": {"comparison": figures},
+        "metrics": figures,
     }

@@ -42,5 +42,8 @@ WORLD = World(
     bound=f"{_HERE}.method_table:bound_for",
     draw=f"{_HERE}.pictures:draw",
     simulate=f"{_HERE}.faults:simulate_plan",
+    run=f"{_HERE}.runtime.run:run_plan",
+    profile=f"{_HERE}.runtime.profiler:profile_file",
+    phase_errors=f"{_HERE}.runtime.phase_errors:table",
     rank=10,
 )

@@ -15,7 +15,7 @@ from pathloom.worlds.train.balance import Balance, even_sizes, split_layers
 from pathloom.worlds.train.file_nodes import FileNodes, file_nodes, join, region_network
 from pathloom.worlds.train.instance import Times, pipeline_instance
 from pathloom.worlds.train.llama import LlamaShape, default_ffn_dim
-from pathloom.worlds.train.problem import Floats, Ints, Reordering, TrainProblem
+from pathloom.worlds.train.problem import Floats, Ints, Reordering, TrainProblem, Workload
 from pathloom.worlds.train.train_file import Llama, TrainFile
 
 # Longer tasks and messages are slips of a unit, and would drown the rest of the plan in rounding.
@@ -106,19 +106,16 @@ def _problem(spec: TrainFile, file: str, folder: Path) -> TrainProblem:
     longest = problem.link[np.isfinite(problem.link)].max()
     if longest > LONGEST:
         raise InputError(f"a message would take {longest:.3g} s; expected at most {LONGEST:.0e} s", key="links")
-    return replace(problem, locations=nodes.regions)
+    workload = None
+    if isinstance(spec.model, Llama):
+        workload = Workload(llama_shape(spec.model), tuple(stage_layers.tolist()), spec.samples)
+    return replace(problem, locations=nodes.regions, workload=workload)
 
 
 def _layers(spec: TrainFile) -> _Layers:
     model = spec.model
     if isinstance(model, Llama):
-        kv_heads = model.heads if model.kv_heads is None else model.kv_heads
-        if model.dim % model.heads:
-            raise InputError(f"expected a divisor of dim {model.dim}, found {model.heads}", key="model.heads")
-        if model.heads % kv_heads:
-            raise InputError(f"expected a divisor of heads {model.heads}, found {kv_heads}", key="model.kv_heads")
-        ffn_dim = default_ffn_dim(model.dim) if model.ffn_dim is None else model.ffn_dim
-        shape = LlamaShape(model.dim, model.layers, model.heads, kv_heads, ffn_dim, model.context, model.vocab)
+        shape = llama_shape(model)
         return _Layers(
             True,
             np.full(model.layers, shape.layer_flops),
@@ -139,6 +136,25 @@ def _layers(spec: TrainFile) -> _Layers:
         max(cost.activation for cost in rows),
         np.array([cost.parameters for cost in rows]),
         0.0,
+    )
+
+
+def llama_shape(model: Llama) -> LlamaShape:
+    """Shape of the file's model, defaults filled in.
+
+    Raises
+    ------
+    InputError
+        If the heads do not divide the width.
+    """
+    kv_heads = model.heads if model.kv_heads is None else model.kv_heads
+    if model.dim % model.heads:
+        raise InputError(f"expected a divisor of dim {model.dim}, found {model.heads}", key="model.heads")
+    if model.heads % kv_heads:
+        raise InputError(f"expected a divisor of heads {model.heads}, found {kv_heads}", key="model.kv_heads")
+    ffn_dim = default_ffn_dim(model.dim) if model.ffn_dim is None else model.ffn_dim
+    return LlamaShape(
+        model.dim, model.layers, model.heads, kv_heads, ffn_dim, model.context, model.vocab, model.tied
     )
 
 

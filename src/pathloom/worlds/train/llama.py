@@ -26,6 +26,8 @@ class LlamaShape:
         Tokens of a sample.
     vocab
         Tokens of the vocabulary.
+    tied
+        Whether the output head is the embedding's matrix.
     """
 
     dim: int
@@ -35,6 +37,7 @@ class LlamaShape:
     ffn_dim: int
     context: int
     vocab: int
+    tied: bool = False
 
     @property
     def layer_parameters(self) -> int:
@@ -44,8 +47,8 @@ class LlamaShape:
 
     @property
     def embedding_parameters(self) -> int:
-        """Parameters of the input embedding, the output head (not tied) and the last norm; all on stage 0."""
-        return 2 * self.vocab * self.dim + self.dim
+        """Parameters of the input embedding, the output head and the last norm; all on stage 0."""
+        return (1 if self.tied else 2) * self.vocab * self.dim + self.dim
 
     @property
     def parameters(self) -> int:

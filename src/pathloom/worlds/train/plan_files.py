@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from pathloom import __version__
 from pathloom.data.reading import read_text
 from pathloom.plan import InputError, Objective, Plan
 from pathloom.timeline import Timeline
-from pathloom.worlds.train.problem import Reordering, TrainDecisions, TrainProblem
+from pathloom.worlds.train.llama import LlamaShape
+from pathloom.worlds.train.problem import Reordering, TrainDecisions, TrainProblem, Workload
 
 FORMAT = "pathloom-train-plan-1"
 
@@ -35,7 +36,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": __version__,
-        "problem": _problem_to_dict(plan.problem),
+        "problem": problem_to_dict(plan.problem),
         **plan.record(),
         "decisions": _decisions_to_dict(plan.decisions),
         "timeline": plan.timeline.to_dict(),
@@ -56,6 +57,11 @@ def plan_from_dict(data: Mapping[str, Any], file: str | None = None) -> Plan:
         Names the file, the key and what was expected.
     """
     return _Reader(file).plan(data)
+
+
+def problem_from_dict(data: Mapping[str, Any]) -> TrainProblem:
+    """Read what stands under "problem" in a plan file; errors as `plan_from_dict`."""
+    return _Reader(None).problem(data)
 
 
 def write_plan(plan: Plan, path: Path) -> Path:
@@ -99,7 +105,8 @@ def _numbers(array: NDArray[Any] | None) -> Any:
     return array.tolist()
 
 
-def _problem_to_dict(problem: TrainProblem) -> dict[str, Any]:
+def problem_to_dict(problem: TrainProblem) -> dict[str, Any]:
+    """A problem as a plain dictionary; `problem_from_dict` reads it back."""
     return {
         "name": problem.name,
         "file": problem.file,
@@ -108,6 +115,7 @@ def _problem_to_dict(problem: TrainProblem) -> dict[str, Any]:
         **{name: _numbers(getattr(problem, name)) for name in (*_TABLES, *_COUNTS)},
         **{name: getattr(problem, name) for name in (*_NUMBERS, *_TIMES)},
         "reordering": {entry.name: getattr(problem.reordering, entry.name) for entry in fields(Reordering)},
+        "workload": None if problem.workload is None else asdict(problem.workload),
     }
 
 
@@ -235,10 +243,28 @@ class _Reader:
         budget = self.part(data, "reordering", prefix)
         whole = {entry.name: self.whole(budget, entry.name, "problem.reordering.") for entry in fields(Reordering)}
         try:
-            return TrainProblem(**values, reordering=Reordering(**whole))
+            return TrainProblem(**values, reordering=Reordering(**whole), workload=self.workload(data))
         except ValueError as error:
             key, _, message = str(error).partition(": ")
             raise self.wrong(prefix + key, message) from None
+
+    def workload(self, data: Mapping[str, Any]) -> Workload | None:
+        if self.get(data, "workload", "problem.") is None:  # the plan of a table of costs
+            return None
+        prefix = "problem.workload."
+        given = self.part(data, "workload", "problem.")
+        shape = self.part(given, "model", prefix)
+        whole = {
+            entry.name: self.whole(shape, entry.name, f"{prefix}model.")
+            for entry in fields(LlamaShape)
+            if entry.name != "tied"
+        }
+        layers = self.array(self.get(given, "stage_layers", prefix), f"{prefix}stage_layers", np.int64)
+        return Workload(
+            LlamaShape(**whole, tied=self.switch(shape, "tied", f"{prefix}model.")),
+            tuple(layers.tolist()),
+            self.whole(given, "samples", prefix),
+        )
 
     def decisions(self, data: Mapping[str, Any]) -> TrainDecisions:
         prefix = "decisions."

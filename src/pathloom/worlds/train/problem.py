@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pathloom.worlds.train.llama import LlamaShape
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -105,6 +107,37 @@ def _counts(name: str, value: object, shape: tuple[int, ...], *, least: int) -> 
 
 
 @dataclass(frozen=True)
+class Workload:
+    """The model that an iteration trains, which a run needs to know beside the times.
+
+    Attributes
+    ----------
+    model
+        Its shape.
+    stage_layers
+        Shape (S,): decoder layers of each stage, in the order of the model; stage 0 has the embedding and the head too.
+    samples
+        Samples of a microbatch, of ``model.context`` tokens each.
+
+    Raises
+    ------
+    ValueError
+        If the layers of the stages are not those of the model.
+    """
+
+    model: LlamaShape
+    stage_layers: tuple[int, ...]
+    samples: int
+
+    def __post_init__(self) -> None:
+        layers = tuple(_whole("stage_layers", value, least=0) for value in self.stage_layers)
+        object.__setattr__(self, "stage_layers", layers)
+        object.__setattr__(self, "samples", _whole("samples", self.samples, least=1))
+        if sum(layers) != self.model.layers:
+            raise ValueError(f"stage_layers: sum to {sum(layers)}, expected the model's {self.model.layers} layers")
+
+
+@dataclass(frozen=True)
 class TrainProblem:
     """One iteration of pipeline-parallel training over N unequal nodes and S stages.
 
@@ -150,6 +183,8 @@ class TrainProblem:
         gradients of a stage of g nodes are averaged when all its nodes have finished, and that takes
         ``max over members i of sum over other members j of 2 * (sync_latency[i, j] + sync_seconds[i, j] / g)``
         (sharded all-reduce, DT-FM, section 3.2). None: synchronisation is not part of the iteration.
+    workload
+        The model that is trained; None where the input file gave costs only, and then nothing can be run.
 
     All arrays are coerced to float64 or int64, copied where the caller could still write to them, and read-only.
 
@@ -181,6 +216,7 @@ class TrainProblem:
     sync_latency: Floats | None = None
     sync_seconds: Floats | None = None
     file: str = ""
+    workload: Workload | None = None
 
     def __post_init__(self) -> None:
         """Coerce the arrays, make them read-only, and refuse what no instance can mean.
@@ -246,6 +282,8 @@ class TrainProblem:
             object.__setattr__(self, name, float(value))
         for name, array in coerced.items():
             object.__setattr__(self, name, array)
+        if self.workload is not None and len(self.workload.stage_layers) != s:
+            raise ValueError(f"workload: has layers of {len(self.workload.stage_layers)} stages, expected {s}")
 
     @property
     def n_nodes(self) -> int:

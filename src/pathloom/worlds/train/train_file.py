@@ -200,6 +200,7 @@ class Llama(InputModel):
     ffn_dim: Annotated[int, whole(1, 10**7)] | None = None
     context: Annotated[int, whole(1, 10**8)] = Field(description="the tokens of a sample")
     vocab: Annotated[int, whole(1, 10**8)] = 32000
+    tied: bool = False
     precision: PrecisionField = 4
     state_copies: Annotated[float, ratio(least=1, most=100)] = 4.0
 
