@@ -17,7 +17,7 @@ def run(
     learning_rate: Annotated[float | None, typer.Option(help="Base learning rate.", show_default=False)] = None,
     schedule: Annotated[
         str | None,
-        typer.Option(help="Learning-rate schedule by name, or a file that 'refine-schedule' wrote.", show_default=False),
+        typer.Option(help="Learning-rate schedule: a name, or a file of 'refine-schedule'.", show_default=False),
     ] = None,
     validate_every: Annotated[
         int | None, typer.Option(help="Steps between validations (0: none).", show_default=False)

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from pathloom.plan import InputError
 from pathloom.worlds.train.files import example, load, loads
 from pathloom.worlds.train.problem import TrainProblem
+from pathloom.worlds.train.runtime.input_edits import Measured, MeasuredLink
 from pathloom.worlds.train.runtime.input_update import (
-    Measured,
-    MeasuredLink,
     difference,
     read_input,
     replace_input,

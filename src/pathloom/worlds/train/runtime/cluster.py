@@ -223,7 +223,7 @@ class Cluster:
             return
         if hello is None:
             return
-        name = hello.get("node")
+        name = str(hello.get("node"))
         if hello.get("say") != "hello" or name in self.members or (wanted is not None and name not in wanted):
             self._turn_away(number)
             return

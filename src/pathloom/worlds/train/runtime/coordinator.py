@@ -1,11 +1,11 @@
 """The coordinator: leads the nodes through iterations and steps, and decides with the recovery policy when one is lost.
 
 A step of the optimizer is a few rounds of messages. ``iterate``: all nodes work along their routes until every
-microbatch has returned. ``finish``: losses come in, and the nodes of each stage sum their gradients. ``apply``: the norm
-over all stages is known, and every node takes the step. No node takes it before all have summed, so a node that is lost
-before costs no step, and one that is lost after has no part in it. What happens to microbatches in mid-iteration is the
-policy's decision (`pathloom.worlds.train.recovery`), the very object that the simulator drives; the routes of later
-iterations are planned anew for the nodes that are left.
+microbatch has returned. ``finish``: losses come in, and the nodes of each stage sum their gradients. ``apply``: the
+norm over all stages is known, and every node takes the step. No node takes it before all have summed, so a node that
+is lost before costs no step, and one that is lost after has no part in it. What happens to microbatches in
+mid-iteration is the policy's decision (`pathloom.worlds.train.recovery`), the very object that the simulator drives;
+the routes of later iterations are planned anew for the nodes that are left.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from pathloom.worlds.train.runtime.attempt import Attempt
 from pathloom.worlds.train.runtime.cluster import POLL, Cluster, Loss
 from pathloom.worlds.train.runtime.gradients import clip_factor
 from pathloom.worlds.train.runtime.live_view import LiveIteration
-from pathloom.worlds.train.runtime.node import planned_slots
 from pathloom.worlds.train.runtime.measured_speeds import with_measured_speeds
+from pathloom.worlds.train.runtime.node import planned_slots
 from pathloom.worlds.train.runtime.replanning import reassign, replan
 from pathloom.worlds.train.runtime.settings import RunSettings
 from pathloom.worlds.train.simulator import simulate, sync_seconds
@@ -88,7 +88,7 @@ class Incident:
 
 @dataclass
 class Done:
-    """A finished iteration: seconds it took, busy share, losses by microbatch, its timeline, and whether undisturbed."""
+    """A finished iteration: seconds, busy share, losses by microbatch, timeline, and whether it was undisturbed."""
 
     seconds: float
     busy: float
@@ -367,7 +367,9 @@ class Coordinator:
         self._count(live)
         return done, answers
 
-    def _begin(self, do: str, attempts: Sequence[Attempt], windows: int, share: float, forward_only: bool = False) -> None:
+    def _begin(
+        self, do: str, attempts: Sequence[Attempt], windows: int, share: float, forward_only: bool = False
+    ) -> None:
         self._iterations += 1
         self.cluster.tell(
             {
@@ -497,7 +499,7 @@ class Coordinator:
     # -- averaging --------------------------------------------------------------------------------------------------
 
     def _sync_until(self, timeline: Timeline) -> Floats:
-        """Second of the monotonic clock at which each stage's averaging may end, where the plan's times are imitated."""
+        """Second of the monotonic clock at which each stage's averaging may end, where links are the plan's."""
         until = np.zeros(self.problem.n_stages)
         if self.settings.links != "planned" or self.problem.sync_latency is None:
             return until
@@ -646,15 +648,17 @@ class Coordinator:
     def _validate(self) -> float | None:
         """Mean loss of the validation windows through all stages in order; None if nodes are lost meanwhile."""
         d, problem = self.decisions, self.problem
-        placement = np.asarray(d.placement)
-        hosts = [np.flatnonzero(placement == p) for p in range(problem.n_stages)]
+        stages = problem.n_stages
+        hosts = [np.flatnonzero(np.asarray(d.placement) == p).tolist() for p in range(stages)]
         virtual = problem.n_stages * d.chunks
         count = max(1, self.settings.validation_windows // self._samples)
         attempts = [
             Attempt(
                 row=b,
                 microbatch=b,
-                route=tuple(int(hosts[p % problem.n_stages][b % len(hosts[p % problem.n_stages])]) for p in range(virtual)),
+                route=tuple(
+                    int(hosts[p % problem.n_stages][b % len(hosts[p % problem.n_stages])]) for p in range(virtual)
+                ),
                 stages=tuple(range(virtual)),
                 keys=tuple(float(b + t) for t in range(virtual + 1)),
             )

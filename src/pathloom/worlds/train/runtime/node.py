@@ -235,15 +235,15 @@ class Node:
             outgoing = self._forward(attempt, task, incoming)
             send = (attempt.route[task + 1] if task + 1 < k else attempt.route[0], task + 1, outgoing)
         elif task == k:
-            gradient = self._loss(attempt, incoming)
+            into = self._loss(attempt, incoming)
             if not self.iteration.forward_only:
-                send = (attempt.route[k - 1], k + 1, gradient)
+                send = (attempt.route[k - 1], k + 1, into)
         elif task <= 2 * k:
             visit = 2 * k - task
-            gradient = self._backward(attempt, visit, incoming)
+            into = self._backward(attempt, visit, incoming)
             slot = 0 if self.split else -1
             if visit:
-                send = (attempt.route[visit - 1], task + 1, gradient)
+                send = (attempt.route[visit - 1], task + 1, into)
             if self.split:
                 follow_up = (row, 3 * k - visit)
         else:
@@ -299,16 +299,15 @@ class Node:
         targets = self._targets[attempt.row]
         with torch.set_grad_enabled(learning), self._autocast():
             loss = part.loss(hidden, targets)
-        if learning:
-            scaled = loss * self.iteration.share
-            if (attempt.microbatch, -1) in self._counted:
-                (gradient,) = torch.autograd.grad(scaled, hidden)
-            else:
-                with self._sums.turn_of((attempt.row, attempt.visits)):
-                    scaled.backward()  # type: ignore[no-untyped-call]
-                gradient = hidden.grad
         self.losses[attempt.microbatch] = float(loss.detach())
-        return gradient if learning else None
+        if not learning:
+            return None
+        scaled = loss * self.iteration.share
+        if (attempt.microbatch, -1) in self._counted:
+            return torch.autograd.grad(scaled, hidden)[0]
+        with self._sums.turn_of((attempt.row, attempt.visits)):
+            scaled.backward()  # type: ignore[no-untyped-call]
+        return hidden.grad
 
     def _backward(self, attempt: Attempt, visit: int, gradient: torch.Tensor | None) -> torch.Tensor | None:
         assert gradient is not None

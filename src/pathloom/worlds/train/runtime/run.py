@@ -55,7 +55,7 @@ class RunResult:
     columns: tuple[str, ...] = COLUMNS
 
     @property
-    def rows(self) -> list[tuple[str, ...]]:
+    def rows(self) -> list[tuple[str, str]]:
         """Cells of a table with the titles `columns`."""
         shown = (
             ("steps", "steps", "{}"),
@@ -67,8 +67,8 @@ class RunResult:
             ("bubble share", "bubble", "{:.1%}"),
             ("nodes lost", "nodes_lost", "{}"),
         )
-        found = [(what, form.format(self.figures[key])) for what, key, form in shown if self.figures.get(key) is not None]
-        return found
+        figures = self.figures
+        return [(what, form.format(figures[key])) for what, key, form in shown if figures.get(key) is not None]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain figures for ``--json``."""
@@ -169,6 +169,7 @@ class _Run:
         self.place, self.initial = Place(), None
         self.warnings: tuple[str, ...] = ()
         given: dict[str, Any] = {}
+        last: checkpoints.Checkpoint | None = None
         if resume:
             given = _previous(out)["settings"]
             last = checkpoints.latest(out, verify=True)
@@ -185,7 +186,7 @@ class _Run:
             self.config = LanguageModelConfig(**shape)
         except ValueError as error:
             raise InputError(str(error), key="problem.workload.model") from None
-        if resume:
+        if last is not None:
             _same_model(last.required("model"), vars(self.config), out)
         elif initial is not None:
             from pathloom.learn.language_model.pretrained import load_config
@@ -195,8 +196,9 @@ class _Run:
         self._check_data()
         self.rates = _rates(self.settings)
         if self.place.step >= self.settings.steps:
+            done = self.place.step
             raise InputError(
-                f"expected more than the {self.place.step} steps that are done, found {self.settings.steps}", key="steps"
+                f"expected more than the {done} steps done already, found {self.settings.steps}", key="steps"
             )
         self.resumed = resume
 
@@ -257,7 +259,7 @@ class _Run:
         try:
             if rank is not None:
                 rank.publish(cluster.address)
-            store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+            store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
             cluster.join(self.problem.nodes, settings.join_timeout)
             self.coordinator = Coordinator(
                 cluster,
@@ -410,7 +412,9 @@ class _Audience:
 
     def event(self, record: Mapping[str, Any]) -> None:
         shown = {name: value for name, value in record.items() if name != "event"}
-        figures = (f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items())
+        figures = [
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()
+        ]
         self.say(f"{record['event']}: {', '.join(figures)}")
         if self._on_event is not None:
             self._on_event(record)

@@ -40,14 +40,14 @@ class StageGroup:
         self._sum: torch.Tensor | None = None
         if size == 1:
             return
-        prefixed = dist.PrefixStore(name, store)
+        prefixed = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
         patience = timedelta(seconds=timeout)
         if device.type == "cuda":
             options = dist.ProcessGroupNCCL.Options()
             options._timeout = patience
             self._group = dist.ProcessGroupNCCL(prefixed, rank, size, options)
         else:
-            options = dist.ProcessGroupGloo._Options()
+            options = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
             options._devices = [dist.ProcessGroupGloo.create_device(hostname=host)]
             options._timeout = patience
             options._threads = 1

@@ -68,7 +68,7 @@ def this_rank(nodes: int) -> Rank:
     InputError
         If there are more or fewer processes than the plan has nodes.
     """
-    from torch.distributed import rendezvous
+    from torch.distributed.rendezvous import rendezvous
 
     size = int(os.environ["WORLD_SIZE"])
     if size != nodes:

@@ -131,9 +131,7 @@ class Wire:
         self._thread = threading.Thread(target=self._serve, name="wire", daemon=True)
         self._thread.start()
 
-    def join(
-        self, addresses: Mapping[int, tuple[str, int]], seconds: Mapping[int, float], *, same_clock: bool
-    ) -> None:
+    def join(self, addresses: Mapping[int, tuple[str, int]], seconds: Mapping[int, float], *, same_clock: bool) -> None:
         """From now on these are the nodes, and a message from node i takes at least ``seconds[i]``."""
         with self.changed:
             self.seconds, self.same_clock = dict(seconds), same_clock
@@ -176,7 +174,7 @@ class Wire:
             plain = tensor.detach().to("cpu").contiguous()
             dtype, dimensions = DTYPES.index(plain.dtype), plain.dim()
             sizes[:dimensions] = plain.shape
-            body = memoryview(plain.view(-1).view(torch.uint8).numpy())
+            body = _bytes_of(plain)
         header = HEADER.pack(
             MAGIC, self.iteration, self.node, row, task, dtype, dimensions, 0 if body is None else len(body),
             time.monotonic(), *sizes,
@@ -342,4 +340,9 @@ class Wire:
             state.tensor = torch.empty(sizes[:dimensions], dtype=DTYPES[dtype])
             if state.tensor.nbytes != size:
                 raise ConnectionError("a tensor of another size than its bytes")
-            state.body = memoryview(state.tensor.view(-1).view(torch.uint8).numpy())
+            state.body = _bytes_of(state.tensor)
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU."""
+    return memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]

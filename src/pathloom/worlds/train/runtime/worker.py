@@ -251,7 +251,7 @@ class Worker:
     def _shared_store(self, address: list[Any]) -> Any:
         key = (str(address[0]), int(address[1]))
         if self._store is None or self._store[0] != key:
-            self._store = (key, dist.TCPStore(*key, is_master=False))
+            self._store = (key, dist.TCPStore(*key, is_master=False))  # type: ignore[attr-defined]
         return self._store[1]
 
     # -- one iteration ---------------------------------------------------------------------------------------------
