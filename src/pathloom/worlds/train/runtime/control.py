@@ -76,5 +76,10 @@ class Channel:
             return None
         body = bytes(self._buffer[LENGTH.size : LENGTH.size + size])
         del self._buffer[: LENGTH.size + size]
-        message: dict[str, Any] = json.loads(body)
+        try:
+            message = json.loads(body)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise Closed("no message of ours")
         return message

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from pathloom.learn.language_model.decoder import DecoderPart
@@ -355,9 +354,3 @@ class Node:
 def _sleep_until(second: float) -> None:
     while (left := second - time.monotonic()) > 0:
         time.sleep(left)
-
-
-def planned_slots(problem: TrainProblem, chunks: int, strict: bool, peaks: np.ndarray) -> list[int]:
-    """Activations that each node may hold: its memory, or what the plan needs where the plan fixes the order."""
-    slots = problem.memory * chunks
-    return (np.minimum(slots, np.maximum(peaks, 1)) if strict else slots).tolist()

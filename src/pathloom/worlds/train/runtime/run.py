@@ -241,6 +241,7 @@ class _Run:
         from pathloom.worlds.train.runtime.cluster import Cluster
         from pathloom.worlds.train.runtime.coordinator import Coordinator
         from pathloom.worlds.train.runtime.local_processes import local_launcher
+        from pathloom.worlds.train.runtime.membership import Membership
 
         self.audience = audience
         self._open_folder()
@@ -261,18 +262,21 @@ class _Run:
                 rank.publish(cluster.address)
             store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
             cluster.join(self.problem.nodes, settings.join_timeout)
-            self.coordinator = Coordinator(
+            membership = Membership(
                 cluster,
                 self.problem,
                 self.decisions,
                 settings,
                 model=vars(self.config),
+                store=(host, store.port),
+                same_clock=rank is None or rank.one_machine,
+            )
+            self.coordinator = Coordinator(
+                membership,
                 rates=self.rates,
                 folder=self.out,
-                store=(host, store.port),
                 place=self.place,
                 initial=self.initial,
-                same_clock=rank is None or rank.one_machine,
                 on_step=self._step,
                 on_event=self._event,
             )
@@ -357,7 +361,7 @@ class _Run:
             "time_scale": self.settings.time_scale if self.settings.compute == "planned" else 1.0,
             "tokenizer": self.tokenizer,
             "figures": self._figures(),
-            "incidents": [incident.to_dict() for incident in lead.incidents] if lead is not None else [],
+            "incidents": [vars(incident) for incident in lead.incidents] if lead is not None else [],
         }
         _write_json(self.out / "run.json", content)
         if lead is not None and lead.timeline is not None:

@@ -49,6 +49,9 @@ class RunSettings(InputModel):
         Steps between checkpoints (0: only at the end), and how many are kept.
     recovery, redo_gradients
         Policy when a node is lost, and whether microbatches are done again whose gradients died with it.
+    respawn
+        Start a lost node's process again; it takes weights and optimizer state from another node of its stage, or,
+        where there is none, all nodes go back to the last checkpoint. Otherwise the nodes that are left go on alone.
     replan_seconds
         Time limit of planning for the nodes that are left.
     patience
@@ -90,6 +93,7 @@ class RunSettings(InputModel):
     keep: Annotated[int, whole(1, 10**6)] = 2
     recovery: Literal["reroute", "restart"] = "reroute"
     redo_gradients: bool = False
+    respawn: bool = False
     replan_seconds: Seconds = 2.0
     patience: Seconds = 10.0
     task_limit: Seconds = 300.0

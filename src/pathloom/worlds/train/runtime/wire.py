@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import math
 import selectors
 import socket
 import struct
@@ -125,8 +126,9 @@ class Wire:
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._selector.register(self._wake_in, selectors.EVENT_READ, "wake")
-        self._flushing: set[int] = set()
+        self._flushing: set[_Outgoing] = set()
         self._asked: set[int] = set()
+        self._leaving: list[_Outgoing] = []
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="wire", daemon=True)
         self._thread.start()
@@ -157,15 +159,18 @@ class Wire:
     def _hang_up(self, node: int) -> None:
         link = self._out.pop(node, None)
         if link is not None:
+            # Closed by the thread that may be watching it: the next connection could get its descriptor.
+            self._leaving.append(link)
             with contextlib.suppress(OSError):
-                link.socket.close()
+                self._wake_out.send(b"\0")
 
     def send(self, to: int, row: int, task: int, tensor: torch.Tensor | None) -> None:
         """Send a tensor (or a notice); returns at once. What is sent to a lost node is lost."""
         if to in self._lost:
             return
         if to == self.node:
-            self._deliver(Message(self.iteration, to, row, task, tensor), time.monotonic())
+            own = None if tensor is None else tensor.detach()
+            self._deliver(Message(self.iteration, to, row, task, own), time.monotonic())
             return
         body: memoryview | None = None
         sizes = [0, 0, 0, 0]
@@ -235,10 +240,13 @@ class Wire:
         with contextlib.suppress(OSError):
             self._wake_out.send(b"\0")
         self._thread.join(timeout=5)
-        for node in list(self._out):
-            self._hang_up(node)
-        for end in (self._listener, self._wake_in, self._wake_out):
-            end.close()
+        for link in (*self._out.values(), *self._leaving):
+            link.socket.close()
+        for key in list((self._selector.get_map() or {}).values()):
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
+        self._selector.close()
+        self._wake_out.close()
 
     def _deliver(self, message: Message, sent: float) -> None:
         # a notice carries nothing that a link would have to carry
@@ -278,21 +286,30 @@ class Wire:
         while self._asked:
             node = self._asked.pop()
             link = self._out.get(node)
-            if link is not None and node not in self._flushing:
+            if link is not None and link not in self._flushing:
                 with contextlib.suppress(OSError, ValueError, KeyError):
                     self._selector.register(link.socket, selectors.EVENT_WRITE, (node, link))
-                    self._flushing.add(node)
+                    self._flushing.add(link)
+        while self._leaving:
+            link = self._leaving.pop()
+            self._ignore_writes(link)
+            link.socket.close()
+
+    def _ignore_writes(self, link: _Outgoing) -> None:
+        self._flushing.discard(link)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            self._selector.unregister(link.socket)
 
     def _flush(self, data: tuple[int, _Outgoing]) -> None:
         node, link = data
         try:
             more = link.flush()
-        except OSError:
+        except OSError:  # nobody will read it
             more = False
+            with link.lock:
+                link.waiting.clear()
         if not more:
-            self._flushing.discard(node)
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                self._selector.unregister(link.socket)
+            self._ignore_writes(link)
             with link.lock:
                 again = bool(link.waiting)
             if again and self._out.get(node) is link:
@@ -337,9 +354,9 @@ class Wire:
         state.fields, state.filled, state.sender = fields, 0, sender
         state.tensor = state.body = None
         if size:
-            state.tensor = torch.empty(sizes[:dimensions], dtype=DTYPES[dtype])
-            if state.tensor.nbytes != size:
+            if math.prod(sizes[:dimensions]) * DTYPES[dtype].itemsize != size:
                 raise ConnectionError("a tensor of another size than its bytes")
+            state.tensor = torch.empty(sizes[:dimensions], dtype=DTYPES[dtype])
             state.body = _bytes_of(state.tensor)
 
 

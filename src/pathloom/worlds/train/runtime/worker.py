@@ -139,7 +139,7 @@ class Worker:
         members = [i for i, p in enumerate(command["placement"]) if p == stage]
         self.group = StageGroup(
             self._shared_store(command["store"]) if len(members) > 1 else None,
-            f"{command['epoch']}/{stage}",
+            f"{command['number']}/{stage}",
             members.index(index),
             len(members),
             host=self.host,
@@ -172,7 +172,7 @@ class Worker:
             gradients=self.gradients,
             device=device,
             slots=int(command["slots"][index]),
-            strict=bool(command["strict"]),
+            strict=settings.order == "strict",
             report=lambda rows: self.channel.send({"say": "done", "tasks": rows}),
         )
         self.settings = settings
@@ -325,6 +325,9 @@ class Worker:
             self.gradients.flat.copy_(self.summed)
         apply_step(self.optimizer, self.gradients, factor=float(command["factor"]), rate=float(command["rate"]))
         self.channel.send({"say": "applied"})
+
+    def _rest(self, command: dict[str, Any]) -> None:
+        """Nothing to do in this round."""
 
     def _save(self, command: dict[str, Any]) -> None:
         """Write this stage's part of a checkpoint."""
