@@ -24,7 +24,7 @@ test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 # make bench lists the benchmarks, make bench NAME=... ARGS="..." runs one.
-bench: $(VENV)/.installed-test
+bench: $(VENV)/.installed-bench
 	$(BIN)/pathloom bench $(NAME) $(ARGS)
 
 clean:
@@ -40,10 +40,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(COMPILE)
 	@touch $@
 
+# PyTorch first, at the pinned version: whatever asks for "torch" after that is content with it.
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) torch
 	$(PIP) -e '.[test]'
 	$(COMPILE)
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	$(PIP) -e '.[bench]'
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -39,7 +39,7 @@ Orders = list[list[Operation]]
 """``orders[s]``: the operations of stage s in the order in which it does them."""
 
 
-def warm_up(n_stages: int, limits: Sequence[int] | None = None) -> list[int]:
+def warm_up(n_stages: int, limits: Sequence[int] | None = None, *, loss_on_first: bool = False) -> list[int]:
     """Forward passes that every stage of a 1F1B schedule does before its first backward pass.
 
     Stage s needs ``n_stages - s`` of them to keep a pipeline with free links full. A stage cannot be further ahead
@@ -49,9 +49,16 @@ def warm_up(n_stages: int, limits: Sequence[int] | None = None) -> list[int]:
     ----------
     limits
         Activations that each stage can hold, at least 1; None for no limit.
+    loss_on_first
+        The loss is a task of stage 0 (`StageTimes.loss`). A microbatch's way is then one stage longer, and every stage
+        needs one forward pass more, if all have room for it; without it the last stage waits for stage 0 after each of
+        its forward passes.
     """
     _need(n_stages >= 1, f"a pipeline has at least one stage, not {n_stages}")
     wanted = [n_stages - s for s in range(n_stages)]
+    longer = [lead + 1 for lead in wanted]
+    if loss_on_first and n_stages > 1 and (limits is None or all(a <= b for a, b in zip(longer, limits, strict=True))):
+        wanted = longer  # where only some stages could be so far ahead, the others would wait for them
     if limits is not None:
         _need(len(limits) == n_stages, f"{len(limits)} memory limits for {n_stages} stages")
         _need(min(limits) >= 1, "every stage must hold at least one activation")
@@ -79,11 +86,13 @@ def gpipe(n_stages: int, n_microbatches: int, *, limits: Sequence[int] | None = 
     return orders
 
 
-def one_f_one_b(n_stages: int, n_microbatches: int, *, limits: Sequence[int] | None = None) -> Orders:
+def one_f_one_b(
+    n_stages: int, n_microbatches: int, *, limits: Sequence[int] | None = None, loss_on_first: bool = False
+) -> Orders:
     """`warm_up` forward passes, then one backward and one forward in turn, then the remaining backward passes."""
     _need(n_microbatches >= 1, "a pipeline has at least one microbatch")
     orders: Orders = []
-    for s, lead in enumerate(warm_up(n_stages, limits)):
+    for s, lead in enumerate(warm_up(n_stages, limits, loss_on_first=loss_on_first)):
         forwards = [Operation(s, "F", b) for b in range(n_microbatches)]
         backwards = [Operation(s, "B", b) for b in range(n_microbatches)]
         orders.append(_one_and_one(forwards, backwards, lead))

@@ -56,7 +56,11 @@ def seconds(method: Callable[..., Plan], problem: TrainProblem, **options: Any) 
 
 def test_two_stages_pay_for_a_loss_that_waits_behind_the_first_stages_work() -> None:
     # in a textbook's pipeline the loss is on the last stage, and three microbatches take 3 * (3 + 1) seconds
-    assert seconds(one_f_one_b, free_links(2, 3)) == pytest.approx(14.0)
+    assert seconds(one_f_one_b, free_links(2, 3, memory=np.array([2, 2]))) == pytest.approx(14.0)
+
+
+def test_room_for_one_activation_more_hides_that_the_loss_is_on_the_first_stage() -> None:
+    assert seconds(one_f_one_b, free_links(2, 3, memory=np.array([3, 2]))) == pytest.approx(12.0)
 
 
 def test_the_reference_baseline_is_reproduced_from_its_own_chains() -> None:
@@ -116,7 +120,7 @@ def test_simulator_and_schedule_engine_agree_on_the_iteration_time(seed: int, p:
     m = microbatches
     for method, orders, times in (
         (gpipe, pipelines.gpipe(p, m, limits=limits), whole),
-        (one_f_one_b, pipelines.one_f_one_b(p, m, limits=limits), whole),
+        (one_f_one_b, pipelines.one_f_one_b(p, m, limits=limits, loss_on_first=True), whole),
         (zb_h1, pipelines.zb_h1(p, m, limits=limits), split),
         (interleaved, pipelines.interleaved(p, m, chunks=2, limits=wide), half),
     ):

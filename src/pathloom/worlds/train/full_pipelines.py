@@ -77,11 +77,11 @@ def one_f_one_b(
     on_progress: OnProgress | None = None,
     placement: Ints | None = None,
 ) -> Plan:
-    """1F1B: a warm-up of S - p forwards on stage p (as far as memory goes), then a backward and a forward in turn."""
+    """1F1B: a warm-up of S - p + 1 forwards on stage p if memory allows, then a backward and a forward in turn."""
     return _strict(
         problem,
         "1f1b",
-        lambda limits, m: pipelines.one_f_one_b(len(limits), m, limits=limits),
+        lambda limits, m: pipelines.one_f_one_b(len(limits), m, limits=limits, loss_on_first=True),
         time_limit,
         seed,
         on_progress,

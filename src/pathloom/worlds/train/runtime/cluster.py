@@ -133,7 +133,10 @@ class Cluster:
                 member.channel.send(dict(message(name) if callable(message) else message))
 
     def events(self, wait: float, *, wanted: set[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What nodes say within `wait` seconds, as far as somebody else has to know; losses are added to `losses`."""
+        """What nodes say within `wait` seconds, as far as somebody else has to know; losses are added to `losses`.
+
+        The nodes `wanted` may join meanwhile, and nobody else.
+        """
         for key, _ in self._selector.select(wait):
             if key.data is None:
                 self._accept()
@@ -217,20 +220,18 @@ class Cluster:
         channel = self._guests[number]
         try:
             messages = channel.available()
-            hello = messages[0] if messages else None
-        except (Closed, ValueError):
-            self._turn_away(number)
-            return
-        if hello is None:
-            return
-        name = str(hello.get("node"))
-        if hello.get("say") != "hello" or name in self.members or (wanted is not None and name not in wanted):
+            if not messages:
+                return
+            hello = messages[0]
+            name, pid, (host, port) = str(hello["node"]), int(hello["pid"]), hello["address"]
+            if hello["say"] != "hello" or wanted is None or name not in wanted or name in self.members:
+                raise ValueError("nobody that is waited for")
+        except (Closed, KeyError, TypeError, ValueError):
             self._turn_away(number)
             return
         del self._guests[number]
         self._selector.modify(channel.socket, selectors.EVENT_READ, name)
-        host, port = hello["address"]
-        self.members[name] = Member(name, channel, (host, port), int(hello["pid"]), time.monotonic())
+        self.members[name] = Member(name, channel, (str(host), int(port)), pid, time.monotonic())
 
     def _turn_away(self, number: int) -> None:
         channel = self._guests.pop(number)

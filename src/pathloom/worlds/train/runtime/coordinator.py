@@ -110,18 +110,23 @@ class Coordinator:
         threading.Thread(target=_rehearse, args=self._planned, daemon=True).start()
         self.membership.join(self._initial, keep_gradients=False)
         saved = self.place.step if self._initial is not None and self._initial["kind"] == "checkpoint" else -1
-        while self.place.step < self.settings.steps and not stop_requested():
+        every, anew = self.settings.checkpoint_every, False
+        while True:
             try:
-                self._step()
-            except Redo as redo:
+                if anew:
+                    self._heal(keep_gradients=False)
+                    anew = False
+                over = self.place.step >= self.settings.steps or stop_requested()
+                if not over:
+                    self._step()
+                if saved != self.place.step and (over or (every and self.place.step % every == 0)):
+                    self._save()
+                    saved = self.place.step
+                if over:
+                    return
+            except Redo as redo:  # weights can be lost at any time, while they are saved too
                 self.on_event({"event": "step begun anew", "step": self.place.step + 1, "why": str(redo)})
-                self._heal(keep_gradients=False)
-                continue
-            if self.settings.checkpoint_every and self.place.step % self.settings.checkpoint_every == 0:
-                self._save()
-                saved = self.place.step
-        if saved != self.place.step:
-            self._save()
+                anew = True
 
     # -- a step -----------------------------------------------------------------------------------------------------
 
@@ -139,6 +144,7 @@ class Coordinator:
             windows += len(self.membership.decisions.routes) * samples
         for name, answer in done[-1].answers.items():
             self.peaks[name] = max(self.peaks.get(name, 0), int(answer["peak"]))
+        self._scales()
         norm, absolute = self._norms(self._reduced(done[-1].answers))
         rate = settings.learning_rate * self.rates.factor(self.place.step)
         self.cluster.tell({"do": "apply", "factor": clip_factor(norm, settings.clip), "rate": rate})
@@ -177,13 +183,19 @@ class Coordinator:
         """What the nodes say of the gradients summed over their stages, if need be in another membership."""
         while self.cluster.losses or self._unhealed or any("square" not in a for a in answers.values()):
             self._heal(keep_gradients=True)
-            stages = self.membership.problem.n_stages
-            scales = self._contributions.scales(stages)
-            if scales is None:
-                raise Redo("all gradients of a stage died with its nodes")
-            self.cluster.tell({"do": "reduce", "scales": scales, "until": [0.0] * stages})
+            scales = self._scales()
+            self.cluster.tell({"do": "reduce", "scales": scales, "until": [0.0] * len(scales)})
             answers = self.membership.answers("finished")
         return answers
+
+    def _scales(self) -> list[float]:
+        """Factors on the sums of the stages that make up for gradients that died; Redo if that is not good enough."""
+        scales = self._contributions.scales(self.membership.problem.n_stages)
+        if scales is None:
+            raise Redo("all gradients of a stage died with its nodes")
+        if self.settings.redo_gradients and max(scales) > 1.0:
+            raise Redo("gradients that are not to be given up died with a node")
+        return scales
 
     def _norms(self, answers: Mapping[str, Mapping[str, Any]]) -> tuple[float, float]:
         """Euclidean and absolute norm of the whole gradient, every stage counted once."""
@@ -214,9 +226,12 @@ class Coordinator:
             began = time.monotonic()
             if not self.cluster.members:
                 raise InputError("every node is lost; the run can be resumed from its last checkpoint", key="nodes")
-            keep_gradients = self._renew(keep_gradients=keep_gradients)
+            try:
+                keep_gradients = self._renew(keep_gradients=keep_gradients)
+            finally:
+                for incident in self._unhealed:
+                    incident.replanned_seconds += time.monotonic() - began
             for incident in self._unhealed:
-                incident.replanned_seconds = time.monotonic() - began
                 self.on_event({"event": "node lost", **vars(incident)})
             self._unhealed = []
             if not self._take_losses():
@@ -266,7 +281,7 @@ class Coordinator:
         before = self.place.step
         self.place = self._begun if last is None else Place(last.step, int(last.required("windows")))
         for incident in self._unhealed:
-            incident.steps_lost = before - self.place.step
+            incident.steps_lost += before - self.place.step
             incident.weights_from = "first weights" if last is None else f"checkpoint of step {last.step}"
         if last is not None:
             return {"kind": "checkpoint", "path": str(last.path)}
@@ -301,9 +316,16 @@ class Coordinator:
 
     # -- validation and checkpoints ---------------------------------------------------------------------------------
 
-    def _validate(self) -> float | None:
-        """Mean loss of the validation windows through all stages in order; None if nodes are lost meanwhile."""
-        self._heal(keep_gradients=True)
+    def _validate(self) -> float:
+        """Mean loss of the validation windows through all stages in order."""
+        while True:
+            self._heal(keep_gradients=True)
+            found = self._validation_loss()
+            if found is not None:
+                return found
+
+    def _validation_loss(self) -> float | None:
+        """One attempt at it; None if nodes are lost meanwhile."""
         membership = self.membership
         count = max(1, self.settings.validation_windows // membership.workload.samples)
         membership.begin("iterate", membership.full_passes(count), 0, 1.0, forward_only=True)

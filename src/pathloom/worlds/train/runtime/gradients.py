@@ -47,7 +47,19 @@ class FlatGradients:
 
     def norms(self) -> tuple[float, float]:
         """Sum of squares and sum of absolute values."""
-        return float(torch.dot(self.flat, self.flat)), float(self.flat.abs().sum())
+        return sums(self.flat)
+
+
+PIECE = 1 << 16
+"""Elements summed in float32 at a time: sums of many more lose digits."""
+
+
+def sums(flat: torch.Tensor) -> tuple[float, float]:
+    """Sum of squares and sum of absolute values of a vector, of the pieces in float32 and over them in float64."""
+    pieces = list(torch.split(flat, PIECE))
+    squares = torch.stack(torch._foreach_norm(pieces)).double().square_().sum()
+    absolutes = torch.stack(torch._foreach_norm(pieces, 1)).double().sum()
+    return float(squares), float(absolutes)
 
 
 class SumInOrder:

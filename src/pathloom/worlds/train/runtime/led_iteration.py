@@ -101,6 +101,7 @@ class LedIteration:
         self.membership, self.policy, self.windows = membership, policy, windows
         self.cluster, self.settings = membership.cluster, membership.settings
         self.contributions, self._lost = contributions, lost
+        self._losses: dict[int, float] = {}
         self.live = LiveIteration(membership.problem, membership.decisions, redo_gradients=self.settings.redo_gradients)
 
     def lead(self, *, reduce: bool) -> Done:
@@ -118,21 +119,26 @@ class LedIteration:
         self._share = 1.0 / (len(attempts) * self.settings.accumulation)
         membership.begin("iterate", attempts, self.windows, self._share)
         calm, progress = True, time.monotonic()
-        while not self.live.done:
+        while True:
             if stop_requested():
                 raise KeyboardInterrupt
             if self._listen("done"):
                 progress = time.monotonic()
+                if not self.cluster.losses and self.live.done:
+                    break
             if self.cluster.losses:
                 calm = False
                 self._recover()
                 progress = time.monotonic()
+                if self.live.done:
+                    break
             elif time.monotonic() - progress > self.settings.stall_timeout:
                 self._give_up(f"no task ended for {self.settings.stall_timeout:.0f} s")
         self.contributions.add(self.live)
+        self._finish(reduce=reduce and calm)
         timeline = self.live.timeline()
         seconds = timeline.makespan
-        answers = self._finish(timeline, reduce=reduce and calm)
+        answers = membership.answers("finished")
         spans = {
             membership.problem.nodes.index(name): (a["sync"][0] - membership.start, a["sync"][1] - membership.start)
             for name, a in answers.items()
@@ -144,7 +150,7 @@ class LedIteration:
         return Done(
             seconds,
             busy_share(timeline, seconds),
-            {int(b): float(loss) for answer in answers.values() for b, loss in answer["losses"]},
+            self._losses,
             timeline,
             calm,
             pace(membership.problem, membership.decisions, timeline),
@@ -158,25 +164,22 @@ class LedIteration:
             if message["say"] == "done":
                 for row, task, start, end in message["tasks"]:
                     self.live.report(int(row), int(task), float(start), float(end))
+                self._losses.update((int(b), float(loss)) for b, loss in message["losses"])
             if message["say"] == say:
                 found[name] = message
         return found
 
-    def _finish(self, timeline: Timeline, *, reduce: bool) -> dict[str, dict[str, Any]]:
-        membership = self.membership
-        scales = self.contributions.scales(membership.problem.n_stages)
-        until = self._end_of_averaging(timeline)
-        self.cluster.tell(
-            {"do": "finish", "reduce": reduce and scales is not None, "scales": scales, "until": until.tolist()}
-        )
-        return membership.answers("finished")
+    def _finish(self, *, reduce: bool) -> None:
+        scales = self.contributions.scales(self.membership.problem.n_stages)
+        until = self._end_of_averaging().tolist()
+        self.cluster.tell({"do": "finish", "reduce": reduce and scales is not None, "scales": scales, "until": until})
 
-    def _end_of_averaging(self, timeline: Timeline) -> Floats:
+    def _end_of_averaging(self) -> Floats:
         """Second of the monotonic clock at which each stage's averaging may end, where links are the plan's."""
         problem = self.membership.problem
         if self.settings.links != "planned" or problem.sync_latency is None:
             return np.zeros(problem.n_stages)
-        last = np.zeros(problem.n_stages)
+        last, timeline = np.zeros(problem.n_stages), self.live.timeline()
         np.maximum.at(last, timeline.columns["stage"] % problem.n_stages, timeline.end)
         seconds = sync_seconds(problem, np.asarray(self.membership.decisions.placement)) * self.settings.time_scale
         return np.asarray(self.membership.start + last + seconds)

@@ -22,7 +22,7 @@ from pathloom.worlds.train.runtime.settings import RunSettings
 from pathloom.worlds.train.simulator import Simulation, simulate
 
 HEAD_START = 0.002
-"""Seconds from the message that begins an iteration to its beginning, for the message to reach everybody."""
+"""Seconds from the message that begins an iteration to its beginning, where all are to begin at once."""
 
 
 class Membership:
@@ -62,6 +62,7 @@ class Membership:
         self.store, self.same_clock = store, same_clock
         self.number = 0
         self.start = 0.0
+        self._fresh: set[str] = set()  # nodes that hold no weights yet
         self._iterations = 0
         self.adopt(problem, decisions)
 
@@ -90,8 +91,9 @@ class Membership:
 
     @property
     def stage_is_empty(self) -> bool:
-        """Whether some stage has lost its last node."""
-        held = set(np.asarray(self.decisions.placement)[self.live].tolist())
+        """Whether some stage has lost its last node, or the last one that holds its weights."""
+        holds = self.live & np.array([name not in self._fresh for name in self.problem.nodes])
+        held = set(np.asarray(self.decisions.placement)[holds].tolist())
         return len(held) < self.problem.n_stages
 
     @property
@@ -135,7 +137,7 @@ class Membership:
         ]
 
     def join(self, load: Mapping[str, Any] | None, *, keep_gradients: bool, fresh: Sequence[int] = ()) -> None:
-        """Give every node its place.
+        """Give every node its place; ends early when one is lost meanwhile, as another membership is due then.
 
         Parameters
         ----------
@@ -146,8 +148,14 @@ class Membership:
             Whether gradients summed so far are kept.
         fresh
             Nodes that hold nothing yet and take weights and optimizer state from another node of their stage.
+
+        Raises
+        ------
+        InputError
+            If nodes of a stage do not reach each other.
         """
         self.number += 1
+        self._fresh = self._fresh | {self.problem.nodes[n] for n in fresh} if load is None else set()
         d, members = self.decisions, self.cluster.members
         self.cluster.forgive_silence()
         self.cluster.tell(
@@ -166,10 +174,32 @@ class Membership:
                 "same_clock": self.same_clock,
                 "load": None if load is None else dict(load),
                 "keep_gradients": keep_gradients,
-                "fresh": list(fresh),
+                "fresh": [n for n, name in enumerate(self.problem.nodes) if name in self._fresh],
             }
         )
-        self.answers("joined", timeout=self.settings.join_timeout)
+        if self._all_join():
+            self._fresh = set()
+
+    def _all_join(self) -> bool:
+        """Wait until every live node has taken its place; False if one is lost meanwhile."""
+        joined: set[str] = set()
+        until = time.monotonic() + self.settings.join_timeout
+        apart = ""  # a node that did not find the others of its stage, because one of them was about to be lost
+        while set(self.cluster.members) - joined and not self.cluster.losses:
+            for name, message in self.cluster.events(POLL):
+                if message["say"] != "joined" or message["number"] != self.number:
+                    continue
+                if message.get("apart"):
+                    apart = f"node '{name}' does not reach the others of its stage: {message['apart']}"
+                    until = min(until, time.monotonic() + self.settings.patience)
+                else:
+                    joined.add(name)
+            if time.monotonic() > until:
+                if apart:
+                    raise InputError(apart, key="nodes")
+                for name in sorted(set(self.cluster.members) - joined):
+                    self.cluster.lose(name, f"did not take its place within {self.settings.join_timeout:.0f} s")
+        return not self.cluster.losses
 
     def answers(self, say: str, *, timeout: float = 600.0) -> dict[str, dict[str, Any]]:
         """One answer of every live node; those that are lost meanwhile have none."""
@@ -190,7 +220,7 @@ class Membership:
         """Let an iteration begin ("iterate"), or begin anew ("restart")."""
         self._iterations += 1
         if do == "iterate":
-            self.start = time.monotonic() + HEAD_START
+            self.start = time.monotonic() + (HEAD_START if self.settings.compute == "planned" else 0.0)
         self.cluster.tell(
             {
                 "do": do,

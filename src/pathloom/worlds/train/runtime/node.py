@@ -18,8 +18,8 @@ from pathloom.worlds.train.runtime.order_of_work import OrderOfWork, Task
 from pathloom.worlds.train.runtime.settings import RunSettings
 from pathloom.worlds.train.runtime.wire import Message, Wire
 
-FLUSH = 0.02
-"""Seconds after which finished tasks are reported even if the node has no time to spare."""
+FLUSH = 0.1
+"""Seconds after which finished tasks are reported; the last ones of an iteration are reported at once."""
 
 
 @dataclass
@@ -174,7 +174,14 @@ class Node:
             self._receive(message)
         task = self.order.next()
         if task is None:
-            self.flush()
+            if not len(self.order):
+                self.flush()  # the iteration may have waited for this
+            elif self._unreported:
+                left = self._reported + FLUSH - time.monotonic()
+                if left <= 0:
+                    self.flush()
+                else:
+                    wait = min(wait, left)
             message = self.wire.take(wait)
             if message is not None:
                 self._receive(message)

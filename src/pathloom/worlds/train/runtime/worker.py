@@ -37,6 +37,7 @@ from pathloom.worlds.train.runtime.gradients import (
     apply_step,
     load_optimizer_state,
     optimizer_state,
+    sums,
 )
 from pathloom.worlds.train.runtime.node import Iteration, Node
 from pathloom.worlds.train.runtime.settings import RunSettings
@@ -45,6 +46,8 @@ from pathloom.worlds.train.runtime.wire import Wire
 
 BEAT = 0.5
 """Seconds between signs of life."""
+TOGETHER = 0.005
+"""Seconds between looks whether the other nodes of a stage are there."""
 
 
 class Worker:
@@ -128,6 +131,7 @@ class Worker:
         device = _device(settings.device)
         if self.group is not None:
             self.group.close()
+            self.group = None
         self._build(command, settings, problem, stage, chunks, device)
         seconds = {}
         if settings.links == "planned":
@@ -137,18 +141,24 @@ class Worker:
         addresses = {i: (str(host), int(port)) for i, (host, port) in enumerate(command["addresses"])}
         self.wire.join(addresses, seconds, same_clock=bool(command["same_clock"]))
         members = [i for i, p in enumerate(command["placement"]) if p == stage]
-        self.group = StageGroup(
-            self._shared_store(command["store"]) if len(members) > 1 else None,
-            f"{command['number']}/{stage}",
-            members.index(index),
-            len(members),
-            host=self.host,
-            timeout=max(settings.patience, 5.0),
-            device=device,
-        )
+        if not self._all_here(command, members):
+            return
         fresh = set(command["fresh"])
-        if fresh & set(members) and len(members) > 1:
-            self._supply(members, fresh)
+        try:
+            self.group = StageGroup(
+                self._shared_store(command["store"]) if len(members) > 1 else None,
+                f"{command['number']}/{stage}",
+                members.index(index),
+                len(members),
+                host=self.host,
+                timeout=max(settings.patience, 5.0),
+                device=device,
+            )
+            if fresh & set(members) and len(members) > 1:
+                self._supply(members, fresh)
+        except RuntimeError as error:  # one of them has been lost just now
+            self.channel.send({"say": "joined", "number": command["number"], "apart": str(error)[:200]})
+            return
         workload = problem.workload
         assert workload is not None
         batches = {}
@@ -173,10 +183,27 @@ class Worker:
             device=device,
             slots=int(command["slots"][index]),
             strict=settings.order == "strict",
-            report=lambda rows: self.channel.send({"say": "done", "tasks": rows}),
+            report=self._report,
         )
         self.settings = settings
-        self.channel.send({"say": "joined", "device": str(device)})
+        self.channel.send({"say": "joined", "number": command["number"], "device": str(device)})
+
+    def _all_here(self, command: dict[str, Any], members: list[int]) -> bool:
+        """Wait for the other nodes of the stage; False if there is another command first, as one of them is lost.
+
+        Without this, a node would sit in the making of a group that one member will never join until its time is up.
+        """
+        if len(members) == 1:
+            return True
+        name = f"{command['number']}/{command['placement'][members[0]]}/here"
+        here = dist.PrefixStore(name, self._shared_store(command["store"]))  # type: ignore[attr-defined]
+        here.set(str(self.wire.node), "")
+        everybody = [str(member) for member in members]
+        while not here.check(everybody):
+            if not self.commands.empty():
+                return False
+            time.sleep(TOGETHER)
+        return True
 
     def _build(
         self,
@@ -266,7 +293,7 @@ class Worker:
                 node.work(BEAT)
                 continue
             inner = self.commands.get()
-            if inner["do"] == "pause":
+            while inner["do"] == "pause":  # once more for each node that is lost meanwhile
                 for lost in inner["lost"]:
                     self.wire.forget(int(lost))
                 node.flush()
@@ -289,6 +316,14 @@ class Worker:
                 os._exit(0)
             elif inner["do"] != "resume":
                 raise RuntimeError(f"'{inner['do']}' in the middle of an iteration")
+
+    def _report(self, rows: list[tuple[int, int, float, float]]) -> None:
+        """Say what has been done, with the losses, which would otherwise be gone if this node were lost."""
+        node = self.node
+        assert node is not None
+        attempts = [(node.attempts[row], task) for row, task, *_ in rows if row in node.attempts]
+        losses = {a.microbatch: node.losses[a.microbatch] for a, task in attempts if task == a.visits}
+        self.channel.send({"say": "done", "tasks": rows, "losses": list(losses.items())})
 
     def _finish(self, command: dict[str, Any]) -> None:
         """Report losses; at the end of a step also sum the gradients of the stage."""
@@ -313,7 +348,7 @@ class Worker:
         factor = float(command["scales"][self.stage])
         if factor != 1.0:
             self.summed = self.summed * factor
-        square, absolute = float(torch.dot(self.summed, self.summed)), float(self.summed.abs().sum())
+        square, absolute = sums(self.summed)
         until = float(command["until"][self.stage])
         while (left := until - time.monotonic()) > 0:
             time.sleep(left)
