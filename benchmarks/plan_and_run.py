@@ -1,10 +1,10 @@
 """Does a run take as long as its plan says, and is skipping stages worth in seconds what it promises?
 
-Six processes on this machine train a byte-level LLaMA along four plans of one network: full pipelines (1F1B, and DT-FM's
-order), a third of the stages skipped in order, and skipped with swaps. Compute takes what the plan says (a process
-sleeps the rest of each task's time, so that six of them fit on two cores); links are slow in two ways: messages are held
-back by the receiver for as long as the plan says, and, where this can be built, a network of namespaces with real TCP,
-real delays and real rates between the processes.
+Six processes on this machine train a byte-level LLaMA along four plans of one network: full pipelines (1F1B, and
+DT-FM's order), a third of the stages skipped in order, and skipped with swaps. Compute takes what the plan says (a
+process sleeps the rest of each task's time, so that six of them fit on two cores); links are slow in two ways: messages
+are held back by the receiver for as long as the plan says, and, where this can be built, a network of namespaces with
+real TCP, real delays and real rates between the processes.
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ DELAY_MS = {
 RATE = 12.5e6
 """Bytes a second of every link: 100 Mbit/s."""
 SHAPE = {"dim": 128, "layers": 6, "heads": 4, "context": 128, "vocab": 256, "ffn_dim": 256}
-SAMPLES, MICROBATCHES, MEMORY, SPEED = 2, 12, 6, 0.03
-GCP_SOURCE = "delays rounded to what cloud regions at these places have"
+SAMPLES, MICROBATCHES, MEMORY, SPEED = 2, 12, 4, 0.03
+TIE = 0.02
+"""Plans whose simulated times differ by a smaller share have no order that a measurement could contradict."""
+DELAYS = "delays rounded to what cloud regions at these places have"
 
 
 def problem(route_length: int, swaps: int) -> TrainProblem:
@@ -71,7 +73,8 @@ def problem(route_length: int, swaps: int) -> TrainProblem:
         f"name: six sites\nnodes:\n{nodes}\nlinks:\n  overhead: 0\n  pairs:\n{pairs}\n"
         f"  inside: {{delay: 1 ms, bandwidth: 1 GB/s}}\nmodel: {{{shape}}}\nmicrobatches: {MICROBATCHES}\n"
         f"samples: {SAMPLES}\nstages: {len(SITES)}\nroute_length: {route_length}\n"
-        f"reordering: {{swaps: {swaps}, distance: {min(swaps, 1)}, total: {swaps}}}\nbalance: {{node: free, stage: free}}\n"
+        f"reordering: {{swaps: {swaps}, distance: {min(swaps, 1)}, total: {swaps}}}\n"
+        "balance: {node: free, stage: free}\n"
         "times: {gap: 0, injection_gap: 0}\n"
     )
 
@@ -79,7 +82,9 @@ def problem(route_length: int, swaps: int) -> TrainProblem:
 def plans(seconds: float, seed: int) -> dict[str, Plan]:
     """The plans to run, each checked, by name."""
     full = problem(6, 2)
-    baselines = best_of_each({"dtfm": dtfm, "1f1b": one_f_one_b}, full, placements(full, trials=2000, seed=seed), seed=seed)
+    baselines = best_of_each(
+        {"dtfm": dtfm, "1f1b": one_f_one_b}, full, placements(full, trials=2000, seed=seed), seed=seed
+    )
     return {
         "full pipeline, 1F1B": baselines["1f1b"],
         "full pipeline, DT-FM": baselines["dtfm"],
@@ -198,7 +203,9 @@ def main() -> None:
             if chosen.picture is not None:
                 draw(plan, place / f"held{number}" / "run", chosen.picture)
     gain = 100 * (1 - measured["a third skipped, swaps"] / measured["full pipeline, 1F1B"])
-    same = sorted(measured, key=measured.__getitem__) == sorted(simulated, key=simulated.__getitem__)
+    same = all(
+        measured[a] < measured[b] for a in simulated for b in simulated if simulated[a] < (1 - TIE) * simulated[b]
+    )
     short = f"{steps} steps a run" if chosen.quick else ""
     off_order = "" if same else ", but their order is not that of the simulation"
     verdicts = [
@@ -218,13 +225,14 @@ def main() -> None:
         rows=rows,
         settings={
             "model": SHAPE, "samples": SAMPLES, "microbatches": MICROBATCHES, "activations a node": MEMORY,
-            "seconds a layer and sample": SPEED, "links": f"{RATE / 1e6:g} MB/s, {GCP_SOURCE}", "steps a run": steps,
+            "seconds a layer and sample": SPEED, "links": f"{RATE / 1e6:g} MB/s, {DELAYS}", "steps a run": steps,
             "planning seconds": chosen.planning, "namespaces": method,
         },
         seeds=[chosen.seed],
         notes=[
             "Medians over iterations, the first left out; a task takes at least what the plan says, and what the "
             "machine needs beyond that is in the figures.",
+            f"The order of plans counts where their simulated times differ by more than {TIE:.0%}.",
             "Full pipelines keep their strict order of work; the others take the plan as priority.",
             f"Namespaces: real TCP connections over links with delay and rate, made by {method}.",
         ],

@@ -119,14 +119,17 @@ class GradientNormRecord:
         """Steps and norms that are known, in rising order of steps: single norms at first, later a median per row."""
         steps, norms = [], []
         # Behind the table come the rows that wait, the longest (earliest) first, and the norms of no row yet.
-        for row in (*self._rows, *(row for row in reversed(self._waiting) if row is not None)):
+        rows = [*self._rows, *(row for row in reversed(self._waiting) if row is not None)]
+        if rows:
+            ends = np.array([(row.first, row.last) for row in rows], dtype=np.float64)
+            values = np.array([row.values for row in rows])
             if self._level == 0:
                 # Exact unless steps were left out within the row; which ones is not kept.
-                steps.append(np.linspace(row.first, row.last, self.width))
-                norms.append(np.array(row.values))
+                steps.append(np.linspace(ends[:, 0], ends[:, 1], self.width, axis=1).ravel())
+                norms.append(values.ravel())
             else:
-                steps.append(np.array([0.5 * (row.first + row.last)]))
-                norms.append(np.array([np.median(row.values)]))
+                steps.append(ends.mean(axis=1))
+                norms.append(np.median(values, axis=1))
         if self._norms:
             if self._level == 0:
                 steps.append(np.array(self._steps, dtype=np.float64))
