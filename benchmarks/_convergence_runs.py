@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 
 from _emulated_network import INPUT, Planned, planned
-from _route_training import Orders, Size, ascending, train
+from _route_training import Orders, Size, ascending, curve_over, evaluation_blocks, train, weight_stages
 from _saved_parts import SavedParts
 from _table import say
 from pathloom.data import find
 from pathloom.data.token_files import TokenData, write_tokens
 from pathloom.data.tokenizers import load_tokenizer
-from pathloom.learn.language_model.pretrained import save_pretrained
+from pathloom.learn.language_model.pretrained import load_pretrained, save_pretrained
 
-FULL, PLANNED, RANDOM, PLANNED_LONG = "full", "planned skips", "random skips", "planned skips, equal time"
-KINDS = (FULL, PLANNED, RANDOM, PLANNED_LONG)
+FULL, PLANNED, RANDOM = "full", "planned skips", "random skips"
+PLANNED_LONG, FULL_LONG = "planned skips, equal time", "full, as many steps"
+KINDS = (FULL, PLANNED, RANDOM, PLANNED_LONG, FULL_LONG)
+LONG = (PLANNED_LONG, FULL_LONG)
 TEXTS = ("TinyShakespeare", "Python's library")
 LIBRARY_BYTES = 1_200_000
 """Of the second text, at least."""
@@ -97,8 +99,8 @@ class Runs:
         return Planned(**self.saved.part(f"plan, seed {seed}", make))
 
     def steps(self, kind: str, seed: int) -> int:
-        """Steps of a run: alike but for `PLANNED_LONG`, which has as many as end before the full pipeline does."""
-        return int(self.size.steps * self.plan(seed).ratio) if kind == PLANNED_LONG else self.size.steps
+        """Steps of a run: alike but for `LONG`, as many as planned iterations end before the full run does."""
+        return int(self.size.steps * self.plan(seed).ratio) if kind in LONG else self.size.steps
 
     def run(self, text: str, kind: str, seed: int) -> dict[str, Any]:
         """`Trained.to_dict` of a run."""
@@ -117,12 +119,31 @@ class Runs:
         found: dict[str, Any] = self.saved.part(f"{text}, {kind}, seed {seed}", make)
         return found
 
+    def weighted_loss(self, text: str, kind: str, seed: int) -> float:
+        """Validation loss of a run's final model with its stages weighted by how often they were trained."""
+
+        def make() -> float:
+            orders = self._orders(kind, seed)
+            visits = np.zeros(self.size.stages)
+            microbatches = 0
+            for step in range(self.steps(kind, seed)):
+                routes = orders(step)
+                visits += np.bincount(np.concatenate(routes), minlength=self.size.stages)
+                microbatches += len(routes)
+            folder = self.folder / "weights" / slug(f"{text}, {kind}, seed {seed}")
+            model = load_pretrained(folder, [1] * self.size.stages)
+            weight_stages(model, (visits / microbatches).tolist())
+            return curve_over(model, evaluation_blocks(self.data(text), self.size), 0)[0].mean_loss
+
+        self.run(text, kind, seed)
+        return float(self.saved.part(f"{text}, {kind}, seed {seed}, weighted", make))
+
     def _orders(self, kind: str, seed: int) -> Callable[[int], Orders]:
         plan = self.plan(seed)
         if kind in (PLANNED, PLANNED_LONG):
             return lambda step: plan.orders
         whole = list(range(self.size.stages))
-        if kind == FULL:
+        if kind in (FULL, FULL_LONG):
             return lambda step: [whole] * len(plan.orders)
         draw = partial(ascending, self.size.stages, len(plan.orders[0]), np.random.default_rng([seed, 5]))
         return lambda step: [draw() for _ in plan.orders]

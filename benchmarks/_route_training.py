@@ -123,6 +123,26 @@ def curve_over(model: Decoder, blocks: Sequence[np.ndarray], most: int) -> list[
     return merged
 
 
+@torch.no_grad()
+def weight_stages(model: Decoder, shares: Sequence[float]) -> None:
+    """Weight what each stage adds by the share of microbatches that it was trained on, in place.
+
+    Training with skips, a stage finds the contributions of some of the others before it; with all of them in place it
+    finds more than it is used to. Weighting each by the probability of its visit gives it their mean (stochastic depth:
+    G. Huang, Y. Sun, Z. Liu, D. Sedra, K. Weinberger, 2016, section 3). The factor goes into the matrices that end a
+    layer's two branches, so the model remains an ordinary one.
+
+    Parameters
+    ----------
+    shares
+        One a stage, from 0 to 1.
+    """
+    for stage, share in zip(model.stages, shares, strict=True):
+        for name, parameter in stage.named_parameters():
+            if name.endswith(("self_attn.o_proj.weight", "mlp.down_proj.weight")):
+                parameter.mul_(share)
+
+
 @dataclass(frozen=True)
 class Trained:
     """One finished run.

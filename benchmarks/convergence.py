@@ -5,7 +5,7 @@ through all stages, along the routes of a real plan (4 of 6 stages, neighbours m
 random. Losses are compared at equal tokens, and at equal emulated wall time: steps times the simulated iteration time
 of the plan, against the fastest full pipeline on the same network. Then stages are removed from the trained models.
 
-All runs take about 30 minutes of one core; a run that ended is kept under --scratch, so that a stopped benchmark goes
+All runs take about 40 minutes of one core; a run that ended is kept under --scratch, so that a stopped benchmark goes
 on where it was.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import _one_thread  # noqa: F401  # isort: skip
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -25,7 +25,19 @@ import torch
 from _baselines import FULL as PIPELINES
 from _baselines import warm_up
 from _convergence_pictures import Line, draw_losses, draw_removals
-from _convergence_runs import FULL, KINDS, PLANNED, PLANNED_LONG, RANDOM, TEXTS, Planning, Runs, python_version
+from _convergence_runs import (
+    FULL,
+    FULL_LONG,
+    KINDS,
+    LONG,
+    PLANNED,
+    PLANNED_LONG,
+    RANDOM,
+    TEXTS,
+    Planning,
+    Runs,
+    python_version,
+)
 from _emulated_network import visits
 from _route_training import Size
 from _table import Cell, Table, finish, options, say
@@ -36,7 +48,7 @@ FULL_SEEDS = 3
 HALF = 3
 """Half of six stages."""
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images"
-TIMED_BY = {FULL: "", PLANNED: "pathloom", PLANNED_LONG: "pathloom", RANDOM: "dtfm-skip"}
+TIMED_BY = {FULL: "", FULL_LONG: "", PLANNED: "pathloom", PLANNED_LONG: "pathloom", RANDOM: "dtfm-skip"}
 """Method whose iteration time counts; the fastest full pipeline where empty."""
 
 Run = dict[str, Any]
@@ -65,9 +77,14 @@ class Results:
         plan = self.runs.plan(seed)
         return plan.seconds[TIMED_BY[kind] or plan.full] / 3600
 
-    def against_full(self, text: str, kind: str) -> list[float]:
-        """How far the loss lies above the full pipeline's by seed, in percent."""
-        return [100 * (a / b - 1) for a, b in zip(self.losses(text, kind), self.losses(text, FULL), strict=True)]
+    def weighted(self, text: str, kind: str) -> list[float]:
+        """The same with stages weighted by how often they were trained."""
+        return [self.runs.weighted_loss(text, kind, seed) for seed in self.seeds]
+
+    def above(self, text: str, kind: str, other: str, *, weighted: bool = False) -> list[float]:
+        """How far the loss of a kind lies above that of another one by seed, in percent."""
+        losses = self.weighted(text, kind) if weighted else self.losses(text, kind)
+        return [100 * (a / b - 1) for a, b in zip(losses, self.losses(text, other), strict=True)]
 
     def perplexities(self, text: str, kind: str) -> list[list[float]]:
         """By seed: mean perplexity over all sets of 0, 1, ... removed stages."""
@@ -88,7 +105,10 @@ def columns(stages: int) -> list[str]:
         "bytes (millions)",
         "emulated hours",
         "validation loss (nats)",
-        "above full (%)",
+        "above full, same bytes (%)",
+        "above full, same time (%)",
+        "loss, stages weighted (nats)",
+        "weighted: above full, same bytes (%)",
         *(f"perplexity, {removed} removed" for removed in range(stages)),
         "rise at 3",
         "rise, share of full's (%)",
@@ -97,21 +117,28 @@ def columns(stages: int) -> list[str]:
 
 def rows(results: Results, text: str, kind: str) -> list[list[Cell]]:
     """Mean and standard deviation over seeds, and each seed."""
-    lines: list[list[float | None]] = []
-    rises, of_full = results.rises(text, kind), results.rises(text, FULL)
-    numbers = zip(
-        results.losses(text, kind), results.against_full(text, kind), results.perplexities(text, kind), rises, of_full,
-        results.each(text, kind), results.seeds, strict=True,
-    )  # fmt: skip
-    for loss, above, curve, rise, full, run, seed in numbers:
-        hours = run["steps"] * results.hours(kind, seed)
-        lines.append([run["steps"], run["tokens"] / 1e6, hours, loss, above, *curve, rise, share(rise, full)])
-    columns = list(zip(*lines, strict=True))
-    means = [*(mean(column) for column in columns[:-1]), share(mean(rises), mean(of_full))]
+    like = FULL_LONG if kind in LONG else FULL
+    nothing: list[float | None] = [None] * len(results.seeds)
+    by_column: list[Sequence[float | None]] = [
+        [run["steps"] for run in results.each(text, kind)],
+        [run["tokens"] / 1e6 for run in results.each(text, kind)],
+        [run["steps"] * results.hours(kind, seed) for seed, run in zip(results.seeds, results.each(text, kind))],
+        results.losses(text, kind),
+        results.above(text, kind, like),
+        results.above(text, kind, FULL) if kind in (FULL, PLANNED_LONG) else nothing,
+        results.weighted(text, kind),
+        results.above(text, kind, like, weighted=True),
+        *map(list, zip(*results.perplexities(text, kind), strict=True)),
+        results.rises(text, kind),
+        list(map(share, results.rises(text, kind), results.rises(text, like))),
+    ]
+    means = [_over(column, mean) for column in by_column[:-1]]
+    means.append(share(mean(results.rises(text, kind)), mean(results.rises(text, like))))
     made = [[text, kind, "mean", *_rounded(means)]]
-    if len(lines) > 1:
-        made.append([text, kind, "deviation", None, None, None, *_rounded([_deviation(c) for c in columns])[3:]])
-    return made + [[text, kind, f"seed {seed}", *_rounded(line)] for seed, line in zip(results.seeds, lines)]
+    if len(results.seeds) > 1:
+        made.append([text, kind, "deviation", None, None, None, *_rounded([_over(c, stdev) for c in by_column])[3:]])
+    lines = zip(results.seeds, zip(*by_column, strict=True), strict=True)
+    return made + [[text, kind, f"seed {seed}", *_rounded(line)] for seed, line in lines]
 
 
 def share(rise: float, of: float) -> float | None:
@@ -119,21 +146,30 @@ def share(rise: float, of: float) -> float | None:
     return 100 * rise / of if of > 0 else None
 
 
-def _deviation(column: Sequence[float | None]) -> float | None:
+def _over(column: Sequence[float | None], of: Callable[[list[float]], float]) -> float | None:
     numbers = [number for number in column if number is not None]
-    return stdev(numbers) if len(numbers) > 1 else None
+    return of(numbers) if len(numbers) == len(column) else None
 
 
 def _rounded(numbers: Sequence[float | None]) -> list[Cell]:
-    """Steps whole, loss with four digits, percents and all others with fewer."""
-    digits = [None, 2, 2, 4, 2, *([3] * (len(numbers) - 6)), 1]
+    """Steps whole, losses with four digits, percents and all others with fewer."""
+    digits = [None, 2, 2, 4, 2, 2, 4, 2, *([3] * (len(numbers) - 9)), 1]
     return [None if number is None else round(number, to) for number, to in zip(numbers, digits, strict=True)]
 
 
 def verdicts(results: Results, short_of: str) -> list[Verdict]:
-    """The targets that are listed, judged by the text that does worst."""
-    tokens = {text: results.against_full(text, PLANNED) for text in results.texts}
-    times = {text: results.against_full(text, PLANNED_LONG) for text in results.texts}
+    """The targets that are listed, judged by the text, and at equal tokens by the length of run, that does worst."""
+    tokens = {
+        f"{text}, {results.each(text, kind)[0]['steps']} steps": (
+            results.above(text, kind, full),
+            results.above(text, kind, full, weighted=True),
+        )
+        for text in results.texts
+        for kind, full in ((PLANNED, FULL), (PLANNED_LONG, FULL_LONG))
+    }
+    weighted = ", ".join(f"{mean(each):+.1f} %" for _, each in tokens.values())
+    plain = {name: each for name, (each, _) in tokens.items()}
+    times = {text: results.above(text, PLANNED_LONG, FULL) for text in results.texts}
     rises = {text: (mean(results.rises(text, PLANNED)), mean(results.rises(text, FULL))) for text in results.texts}
     shares = [share(*pair) for pair in rises.values()]
     said = "; ".join(
@@ -142,7 +178,10 @@ def verdicts(results: Results, short_of: str) -> list[Verdict]:
     )
     worst = None if None in shares else max(each for each in shares if each is not None)
     found = {
-        "convergence-tokens": (max(map(mean, tokens.values())), _percents(tokens)),
+        "convergence-tokens": (
+            max(map(mean, plain.values())),
+            f"{_percents(plain)}; with stages weighted {weighted}",
+        ),
         "convergence-time": (max(map(mean, times.values())), _percents(times)),
         "missing-layers": (worst, f"rise of perplexity with half removed, planned skips against full: {said}"),
     }
@@ -178,8 +217,8 @@ def notes_on(results: Results) -> list[str]:
         f"{len(first.orders)} microbatches of {size.samples} x {size.context} bytes.",
         f"AdamW, rate {size.learning_rate:g}, {size.schedule} to zero after {size.warmup_share:.0%} of warm-up, each "
         "over its own number of steps. The rate was chosen for the full pipeline alone (the best of 0.002, 0.004 and "
-        "0.008 on TinyShakespeare, 300 steps) and is everybody's. Skips have no schedule: 4 of 6 stages from the "
-        "first step to the last.",
+        "0.008 on TinyShakespeare, 300 steps, one seed) and is everybody's. Skips have no schedule: 4 of 6 stages from "
+        "the first step to the last.",
         f"Texts (training, validation): {counts}. Python's library: the standard library's own modules in order of "
         f"name, from the Python that runs this ({python_version()}), until they have 1.2 MB; the last tenth of each is "
         "for validation.",
@@ -195,14 +234,33 @@ def notes_on(results: Results) -> list[str]:
         "TC1 give every stage but the first 3 of 5 microbatches.",
         "Random skips: stage 0 and 3 others at random for each microbatch, in order of the model. Their time is that "
         "of dtfm-skip, random routes that keep to the caps.",
-        f"'{PLANNED_LONG}' has as many steps as end before the full pipeline's last one, and its schedule over them; "
-        "losses at equal time compare where both have ended, as rates are not yet low before that.",
+        f"'{PLANNED_LONG}' has as many steps as end before the last one of '{FULL}', and its schedule over them; "
+        f"losses at equal time compare where both have ended, as rates are not yet low before that. '{FULL_LONG}' is the full "
+        "pipeline with as many steps again: the second comparison at equal tokens.",
+        f"Above full at equal tokens, mean and standard deviation over the seeds: {_spreads(results)}. Where the "
+        "deviation is as large as the mean, three seeds do not tell planned from random skips, nor a target that is "
+        "just reached from one that is just missed.",
         "Perplexity with stages removed: mean over all sets of so many stages (10 for 2 and 3); stage 0 stays, as it "
-        "holds embedding and head. The share in a mean row is that of the mean rises.",
+        "holds embedding and head. The rise is compared with that of the full-trained model of as many steps; the "
+        "share in a mean row is that of the mean rises.",
+        "Weighted: what each stage adds is multiplied by the share of microbatches that visited it in training (3/5, "
+        "and 1 for stage 0), as stochastic depth does at inference (Huang et al., 2016). No other factor was chosen, "
+        "and no target is judged by these columns.",
         f"{core:.0f} minutes of processor time for all runs, evaluations included. Microbatches that are at the same "
         "stage at the same place of their routes are computed in one batch: the sums of the distributed runtime but "
         "for rounding, which a test checks.",
     ]
+
+
+def _spreads(results: Results) -> str:
+    """How far skipping lies above the full pipeline, for each text and kind at equal tokens."""
+    said = []
+    for text in results.texts:
+        for kind, full in ((PLANNED, FULL), (RANDOM, FULL), (PLANNED_LONG, FULL_LONG)):
+            above = results.above(text, kind, full)
+            spread = f" +- {stdev(above):.1f}" if len(above) > 1 else ""
+            said.append(f"{text}, {kind} {mean(above):+.1f}{spread} %")
+    return "; ".join(said)
 
 
 def _sizes(runs: Runs, text: str) -> str:
@@ -214,7 +272,7 @@ def pictures(results: Results, folder: Path) -> None:
     """Draw losses and removals into `folder`."""
     by_tokens, by_hours, removals = {}, {}, {}
     for text in results.texts:
-        by_tokens[text] = [_losses(results, text, kind, False) for kind in (FULL, PLANNED, RANDOM)]
+        by_tokens[text] = [_losses(results, text, kind, False) for kind in KINDS]
         by_hours[text] = [_losses(results, text, kind, True) for kind in (FULL, PLANNED_LONG, RANDOM)]
         lines = []
         for kind in KINDS:

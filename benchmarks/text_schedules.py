@@ -47,7 +47,7 @@ NAME = "text_schedules"
 JUDGED = (LINEAR, REFINED, TORCH_COSINE, *(name for name in OURS if name != LINEAR), SCHEDULE_FREE, TORCH_ONE_CYCLE)
 BESIDE = (LINEAR_ALONE, REFINED_ALONE)
 FULL_SEEDS, STARTING_RATES, MOST_RATES = 3, (7.5e-4, 1.5e-3, 3e-3), 4
-PICTURE = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "refined-schedules.png"
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "refined-schedules.png"
 COLUMNS = [
     "schedule",
     "validation loss (nats)",

@@ -17,9 +17,12 @@ from pathloom.cli.app import command
 from pathloom.cli.bench import benchmarks
 from pathloom.data.input_model import InputModel
 from pathloom.data.registry import datasets
+from pathloom.learn.rates import PROFILES, SAMPLING_RATES, plan_named
 from pathloom.world import worlds
 from pathloom.worlds.train import train_file
 from pathloom.worlds.train.problem import TrainProblem
+from pathloom.worlds.train.runtime.run import FORMAT as RUN_FORMAT
+from pathloom.worlds.train.runtime.settings import RunSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -63,8 +66,15 @@ def test_shell_examples_name_commands_options_and_methods_that_exist(line: str) 
     given = group.make_context(path, list(arguments)).params
     if given.get("method"):
         assert any(given["method"] in world.methods for world in worlds().values())
-    for setting in given.get("set_") or []:
-        assert any(setting.partition("=")[0] in world.options for world in worlds().values())
+    if path == "pathloom run":
+        # What no option says is a setting, with a value that the run would take.
+        settings = {name: yaml.safe_load(value) for name, _, value in (s.partition("=") for s in given["set_"] or [])}
+        RunSettings.model_validate({"data": "tokens", **settings})
+        if given["schedule"] and not given["schedule"].endswith(".json"):
+            assert plan_named(given["schedule"], 100)
+    else:
+        for setting in given.get("set_") or []:
+            assert any(setting.partition("=")[0] in world.options for world in worlds().values())
     if given.get("world"):
         assert given["world"] in worlds()
     if path == "pathloom bench" and given["name"]:
@@ -142,6 +152,43 @@ def test_documented_defaults_are_those_of_the_training_file() -> None:
                 else:  # in words: nothing, or a mapping whose keys have rows of their own
                     assert not field.is_required(), prefix + name
                     assert field.default is None or field.default is PydanticUndefined, prefix + name
+
+
+def rows_of(page: str, section: str) -> list[list[str]]:
+    """Cells of all rows of the tables in a section, headings left out."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(f"## {section}\n")[2].partition("\n## ")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:3] == "| `"]
+    return cells
+
+
+def test_every_setting_of_a_run_is_documented_with_its_default_and_no_other() -> None:
+    rows = {name.strip("`"): default for name, default, _ in rows_of("train-run.md", "Settings")}
+    assert list(rows) == list(RunSettings.model_fields)
+    for name, field in RunSettings.model_fields.items():
+        if rows[name] == "required":
+            assert field.is_required(), name
+        else:
+            said = yaml.safe_load(rows[name].strip("`"))
+            default = field.get_default(call_default_factory=True)
+            assert type(default)(said) == default, name
+
+
+def test_the_format_of_a_run_is_documented() -> None:
+    assert f"`{RUN_FORMAT}`" in (ROOT / "docs" / "train-run.md").read_text(encoding="utf-8")
+
+
+def test_every_profile_of_a_learning_rate_is_documented_with_its_parameters_and_no_other() -> None:
+    rows = rows_of("learning-rates.md", "A profile, read at certain points")
+    profiles = {cells[0].strip("`"): cells[2].strip("| ") for cells in rows if len(cells) == 3}
+    assert set(profiles) == set(PROFILES)
+    for name, said in profiles.items():
+        parameters = {key: yaml.safe_load(value) for key, value in re.findall(r"`(\w+)=([^`]+)`", said)}
+        assert {"name": name, **parameters} == PROFILES[name]().to_dict()
+
+
+def test_every_sampling_rate_is_documented() -> None:
+    text = prose(ROOT / "docs" / "learning-rates.md")
+    assert [name for name in SAMPLING_RATES if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize("world", ["train", "motion"])

@@ -95,6 +95,9 @@ class World:
     profile
         ``(file: Path, **options) -> ProfileResult``: measures this machine and writes its times into the problem file;
         see the train world. Empty where there is nothing to measure.
+    losses
+        ``(runs: Mapping[str, Path], out: Path) -> dict[str, Path]``: draws the learning curves of runs, by name and
+        folder, one over another into the folder `out`. Empty where runs learn nothing.
     phase_errors
         ``(plan, timelines: Mapping[str, Timeline]) -> (columns, rows, figures)``: how far a recorded run is from its
         plan, phase by phase, as titles and cells of a table and as plain figures for ``--json``. `timelines` holds the
@@ -126,6 +129,7 @@ class World:
     run: str = ""
     profile: str = ""
     phase_errors: str = ""
+    losses: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     rank: int = 100
 

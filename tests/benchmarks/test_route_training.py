@@ -15,9 +15,9 @@ pytest.importorskip("torch")
 
 import torch
 
-from _convergence_runs import FULL, KINDS, PLANNED, PLANNED_LONG, RANDOM, Planning, Runs, slug, text_files
+from _convergence_runs import FULL, FULL_LONG, KINDS, PLANNED, PLANNED_LONG, RANDOM, Planning, Runs, slug, text_files
 from _emulated_network import planned, problem
-from _route_training import Size, Together, ascending, curve_over, evaluation_blocks
+from _route_training import Size, Together, ascending, curve_over, evaluation_blocks, weight_stages
 from pathloom.data.token_files import TokenData, write_tokens
 from pathloom.data.tokenizers import load_tokenizer
 from pathloom.learn.language_model.evaluation import evaluate
@@ -73,6 +73,16 @@ def test_random_routes_begin_at_stage_0_and_ascend(sizes: tuple[int, int], seed:
     assert order == sorted(set(order)) and order[-1] < stages
 
 
+def test_a_stage_of_weight_0_is_a_removed_one(data: TokenData) -> None:
+    model = trainer(Alone, data).model
+    block = evaluation_blocks(data, TINY)[0]
+    without = evaluate(model, block, [[0, 1, 3, 5]])[0].loss
+    whole = evaluate(model, block, [list(range(6))])[0].loss
+    weight_stages(model, [1.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+    assert evaluate(model, block, [list(range(6))])[0].loss == pytest.approx(without, abs=1e-6)
+    assert without != pytest.approx(whole, abs=1e-6)
+
+
 def test_removal_over_blocks_is_the_mean_of_the_blocks(data: TokenData) -> None:
     model = trainer(Alone, data).model
     blocks = evaluation_blocks(data, TINY)
@@ -104,7 +114,7 @@ def test_runs_are_kept_with_their_weights(tmp_path: Path, monkeypatch: pytest.Mo
     made = {kind: runs.run(text, kind, 1) for kind in KINDS}
     longer = int(size.steps * runs.plan(1).ratio)
     assert {kind: run["steps"] for kind, run in made.items()} == {
-        FULL: 4, PLANNED: 4, RANDOM: 4, PLANNED_LONG: longer,
+        FULL: 4, PLANNED: 4, RANDOM: 4, PLANNED_LONG: longer, FULL_LONG: longer,
     }  # fmt: skip
     assert longer > 4
     assert all(run["tokens"] == run["steps"] * 15 * size.samples * size.context for run in made.values())
@@ -120,6 +130,10 @@ def test_runs_are_kept_with_their_weights(tmp_path: Path, monkeypatch: pytest.Mo
     with torch.no_grad():
         found = curve_over(model, evaluation_blocks(again.data(text), size), 0)[0].mean_loss
     assert found == pytest.approx(made[RANDOM]["points"][-1][1], abs=1e-6)
+    assert again.weighted_loss(text, FULL, 1) == pytest.approx(made[FULL]["points"][-1][1], abs=1e-6)
+    weight_stages(model, [1.0, 0.6, 0.6, 0.6, 0.6, 0.6])
+    weighted = curve_over(model, evaluation_blocks(again.data(text), size), 0)[0].mean_loss
+    assert again.weighted_loss(text, RANDOM, 1) == pytest.approx(weighted, abs=0.01)
 
 
 def test_runs_of_another_size_do_not_mix(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def compare(
     plans = {name: entry.plan for name, entry in entries.items() if entry.plan is not None}
     compared = compare_timelines(timelines)
     reference = next(iter(plans.values()), None)
-    written = write_folder(out, lambda part: draw(world, timelines, reference, part))
+    runs = {name: file for name, file in zip(names, files, strict=True) if entries[name].kind == "run"}
+    written = write_folder(out, lambda part: draw(world, timelines, reference, part) | _losses(world, runs, part))
     errors = {name: _phase_errors(world, entry, entries) for name, entry in entries.items() if entry.measures}
     if as_json:
         named = dict(zip(names, files, strict=True))
@@ -80,6 +81,15 @@ def compare(
             rich_table(columns, cells, title=f"{name}: error of every phase, measured against the simulation")
         )
     print_files(results, written)
+
+
+def _losses(world: World | None, runs: Mapping[str, Path], out: Path) -> dict[str, Path]:
+    """Learning curves of the runs, one over another, where the world draws them."""
+    from pathloom.world import resolve
+
+    if not runs or world is None or not world.losses:
+        return {}
+    return {f"loss {what}": path for what, path in resolve(world.losses)(runs, out).items()}
 
 
 def _phase_errors(

@@ -49,6 +49,9 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Folder of the run; <file>-run here if left out.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address at which the nodes join.")] = "127.0.0.1",
+    no_launch: Annotated[
+        bool, typer.Option("--no-launch", help="The nodes are started elsewhere, and join at --host and --port.")
+    ] = False,
     port: Annotated[int, typer.Option(help="Port at which the nodes join; 0 takes a free one.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
@@ -86,7 +89,7 @@ def run(
     }
     options = {name: value for name, value in given.items() if value is not None} | _settings(set_ or [])
     target = out or Path(f"{_stem(file)}-run")
-    with with_extra(world.name), stopping_politely():
+    with with_extra(world.name), stopping_politely("stopping after the present step"):
         result = resolve(world.run)(
             file,
             out=target,
@@ -96,6 +99,7 @@ def run(
             initial=init,
             host=host,
             port=port,
+            launch=not no_launch,
             console=notes,
         )
     if result is None:  # one of several processes, not the one that leads
@@ -113,9 +117,9 @@ def run(
                 },
                 "bound": None,
                 "gap": None,
-                "seconds": result.figures.get("seconds"),
+                "seconds": result.figures["seconds"],
                 "checked": True,
-                "seed": options.get("seed", 0),
+                "seed": result.figures["seed"],
                 "files": {what: str(path) for what, path in result.files.items()},
                 "metrics": result.to_dict(),
             }

@@ -1,4 +1,4 @@
-"""Ctrl-C during a long plan: the first asks the running method for the best plan it has, the second aborts."""
+"""Ctrl-C during long work: the first asks it to end with what it has, the second aborts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathloom.plan import clear_stop, request_stop
 
 
 @contextmanager
-def stopping_politely() -> Iterator[None]:
-    """While inside, Ctrl-C sets `pathloom.plan.stop_requested` instead of ending the program.
+def stopping_politely(promise: str = "stopping with the best plan so far") -> Iterator[None]:
+    """While inside, Ctrl-C sets `pathloom.plan.stop_requested` instead of ending the program, and says `promise`.
 
     A second Ctrl-C raises KeyboardInterrupt, so that open files and threads are tidied up; a third ends the process
     at once. Outside the main thread, where Python delivers no signals, this does nothing.
@@ -28,7 +28,7 @@ def stopping_politely() -> Iterator[None]:
         request_stop()
         if pressed == 1:
             # Straight to the file descriptor: the progress display may be in the middle of its own writing.
-            os.write(2, b"\npathloom: stopping with the best plan so far; Ctrl-C again to abort\n")
+            os.write(2, f"\npathloom: {promise}; Ctrl-C again to abort\n".encode())
         elif pressed == 2:
             raise KeyboardInterrupt
         else:

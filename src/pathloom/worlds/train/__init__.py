@@ -44,6 +44,7 @@ WORLD = World(
     simulate=f"{_HERE}.faults:simulate_plan",
     run=f"{_HERE}.runtime.run:run_plan",
     profile=f"{_HERE}.runtime.profiler:profile_file",
+    losses=f"{_HERE}.runtime.run_pictures:loss_curves",
     phase_errors=f"{_HERE}.runtime.phase_errors:table",
     rank=10,
 )

@@ -153,9 +153,7 @@ def llama_shape(model: Llama) -> LlamaShape:
     if model.heads % kv_heads:
         raise InputError(f"expected a divisor of heads {model.heads}, found {kv_heads}", key="model.kv_heads")
     ffn_dim = default_ffn_dim(model.dim) if model.ffn_dim is None else model.ffn_dim
-    return LlamaShape(
-        model.dim, model.layers, model.heads, kv_heads, ffn_dim, model.context, model.vocab, model.tied
-    )
+    return LlamaShape(model.dim, model.layers, model.heads, kv_heads, ffn_dim, model.context, model.vocab, model.tied)
 
 
 def _stages(spec: TrainFile, nodes: FileNodes) -> tuple[Ints, Ints | None]:

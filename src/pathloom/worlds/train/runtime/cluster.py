@@ -243,8 +243,8 @@ class Cluster:
         """Tell all nodes to stop, wait for their processes, and kill those that do not end."""
         self.tell({"do": "stop"})
         until = time.monotonic() + timeout
-        for process in self.processes.values():
-            while process.poll() is None and time.monotonic() < until:
+        for name, process in self.processes.items():
+            while name in self.members and process.poll() is None and time.monotonic() < until:
                 time.sleep(0.01)
             if process.poll() is None:
                 process.kill()

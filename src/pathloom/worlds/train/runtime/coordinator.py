@@ -295,13 +295,16 @@ class Coordinator:
             return
         began, membership = time.monotonic(), self.membership
         factors = np.where(slow, pace / usual, 1.0)
-        anew = replan(
-            with_measured_speeds(membership.problem, factors),
-            np.ones(membership.problem.n_nodes, dtype=np.bool_),
-            membership.decisions,
-            time_limit=self.settings.replan_seconds,
-            seed=self.settings.seed + membership.number,
-        )
+        try:
+            anew = replan(
+                with_measured_speeds(membership.problem, factors),
+                np.ones(membership.problem.n_nodes, dtype=np.bool_),
+                membership.decisions,
+                time_limit=self.settings.replan_seconds,
+                seed=self.settings.seed + membership.number,
+            )
+        except (NoPlanFound, ProvenInfeasible):  # then it goes on as before, only slower
+            return
         membership.adopt(anew.problem, anew.decisions)
         membership.join(None, keep_gradients=False)
         self.on_event(

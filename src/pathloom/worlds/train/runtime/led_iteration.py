@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pathloom.plan import NoPlanFound, ProvenInfeasible, stop_requested
+from pathloom.plan import NoPlanFound, ProvenInfeasible
 from pathloom.timeline import Timeline
 from pathloom.worlds.train.problem import Floats
 from pathloom.worlds.train.recovery import RecoveryPolicy
@@ -111,8 +111,6 @@ class LedIteration:
         ------
         Redo
             If the step must begin anew.
-        KeyboardInterrupt
-            If a stop is requested.
         """
         membership = self.membership
         attempts = membership.attempts()
@@ -120,8 +118,6 @@ class LedIteration:
         membership.begin("iterate", attempts, self.windows, self._share)
         calm, progress = True, time.monotonic()
         while True:
-            if stop_requested():
-                raise KeyboardInterrupt
             if self._listen("done"):
                 progress = time.monotonic()
                 if not self.cluster.losses and self.live.done:
@@ -177,7 +173,7 @@ class LedIteration:
     def _end_of_averaging(self) -> Floats:
         """Second of the monotonic clock at which each stage's averaging may end, where links are the plan's."""
         problem = self.membership.problem
-        if self.settings.links != "planned" or problem.sync_latency is None:
+        if self.settings.links != "planned" or problem.sync_latency is None or not self.membership.same_clock:
             return np.zeros(problem.n_stages)
         last, timeline = np.zeros(problem.n_stages), self.live.timeline()
         np.maximum.at(last, timeline.columns["stage"] % problem.n_stages, timeline.end)

@@ -156,6 +156,16 @@ class Node:
                 held_here = self._visits[attempt.row, attempt.first - 1]
                 self.wire.send(attempt.route[attempt.first], attempt.row, attempt.first, held_here.outgoing)
 
+    def finish_weights(self) -> None:
+        """Compute the weight gradients that wait.
+
+        The rest of their backward passes (norms, embedding) is in the sum already and cannot be taken out again, so
+        that an attempt that is dropped between the two parts would count half.
+        """
+        for task in list(self._weights):
+            self.order.begin(task)
+            self._do(*task)
+
     def restart(self, iteration: Iteration) -> None:
         """Forget everything and begin anew."""
         for store in self._weights.values():

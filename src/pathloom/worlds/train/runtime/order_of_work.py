@@ -99,6 +99,10 @@ class OrderOfWork:
             self._begin(chosen)
         return chosen
 
+    def begin(self, task: Task) -> None:
+        """Begin a task that is ready, whoever's turn it is."""
+        self._begin(task)
+
     def ended(self, slot: int) -> None:
         """A task with that slot change has ended."""
         if slot < 0:

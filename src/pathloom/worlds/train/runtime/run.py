@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 FORMAT = "pathloom-run-1"
 COLUMNS = ("figure", "value")
+EVERY = 10.0
+"""Seconds between two savings of the gradient norms."""
 OnRecord = Callable[[Mapping[str, Any]], None]
 
 
@@ -86,6 +89,7 @@ def run_plan(
     host: str = "127.0.0.1",
     port: int = 0,
     launcher: Launcher | None = None,
+    launch: bool = True,
     console: Console | None = None,
     on_step: OnRecord | None = None,
     on_event: OnRecord | None = None,
@@ -110,6 +114,8 @@ def run_plan(
         Where the nodes join; port 0 takes a free one.
     launcher
         Starts the nodes; by default forked processes on this machine.
+    launch
+        False: the nodes are started by somebody else, on whatever machines, and join at `host` and `port`.
     console
         Shows progress and events; None for silence.
     on_step, on_event
@@ -146,7 +152,10 @@ def run_plan(
 
             work(problem.nodes[rank.rank], rank.coordinator(), rank.host)
             return None
+        resume = resume or (rank.restarted and (out / "run.json").exists())
     run = _Run(plan, out, resume, initial, config, dict(options or {}))
+    if not launch:
+        launcher = _nobody
     return run.lead(rank, host, port, launcher, _Audience(console, run.settings.steps, on_step, on_event))
 
 
@@ -178,7 +187,7 @@ class _Run:
             self.place = Place(last.step, int(last.required("windows")))
             self.initial = {"kind": "checkpoint", "path": str(last.path)}
             self.warnings = last.warnings
-        elif (out / "run.json").exists():
+        elif (out / "run.json").exists() and not _came_to_nothing(out):
             raise InputError("holds a run already; expected another folder, or --resume", file=str(out), key="--out")
         self.settings = _settings(config, given, options)
         shape = vars(self.problem.workload.model)
@@ -206,7 +215,7 @@ class _Run:
         from pathloom.data.token_files import TokenData
         from pathloom.worlds.train.runtime.batches import Batches
 
-        data = TokenData.open(Path(self.settings.data))
+        data = TokenData.open(Path(self.settings.data), verify=True)
         self.tokenizer = data.card.tokenizer.model_dump()
         workload = self.problem.workload
         assert workload is not None
@@ -219,8 +228,10 @@ class _Run:
         splits = ["train"] + (["validation"] if self.settings.validate_every else [])
         for split in splits:
             context = workload.model.context
-            batches = Batches(data, split, context=context, samples=workload.samples, seed=self.settings.seed)
-            if not len(batches):
+            enough = False
+            with suppress(ValueError):  # not one window
+                enough = len(Batches(data, split, context=context, samples=workload.samples, seed=0)) > 0
+            if not enough:
                 raise InputError(
                     f"has too few {split} tokens for one microbatch of {workload.samples} x {context}",
                     file=self.settings.data,
@@ -244,7 +255,6 @@ class _Run:
         from pathloom.worlds.train.runtime.membership import Membership
 
         self.audience = audience
-        self._open_folder()
         if rank is not None:
             host = rank.host
             lead = local_launcher(host)
@@ -258,6 +268,11 @@ class _Run:
         status = "failed"
         self.coordinator: Coordinator | None = None
         try:
+            self._open_folder()
+        except InputError:
+            cluster.close()
+            raise
+        try:
             if rank is not None:
                 rank.publish(cluster.address)
             store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
@@ -269,7 +284,7 @@ class _Run:
                 settings,
                 model=vars(self.config),
                 store=(host, store.port),
-                same_clock=rank is None or rank.one_machine,
+                same_clock=launcher is not _nobody and (rank is None or rank.one_machine),
             )
             self.coordinator = Coordinator(
                 membership,
@@ -283,12 +298,15 @@ class _Run:
             self.coordinator.run()
             status = "stopped" if stop_requested() else "done"
         except KeyboardInterrupt:
-            status = "stopped"
+            status = "aborted"
+            raise
         finally:
             cluster.close()
             self.audience.close()
             self.metrics.close()
-            self._write_run(status, time.monotonic() - began)
+            self.norms.write()
+            self.seconds = time.monotonic() - began
+            self._write_run(status)
         return self._result(status)
 
     def _open_folder(self) -> None:
@@ -308,7 +326,8 @@ class _Run:
         self.validation: float | None = None
         self._rates_seen: list[float] = []
         self._bubbles: list[float] = []
-        self._write_run("running", 0.0)
+        self.seconds = 0.0
+        self._write_run("running")
 
     def _step(self, record: dict[str, Any]) -> None:
         self.metrics.write(record)
@@ -343,7 +362,7 @@ class _Run:
             "peak_activations": dict(lead.peaks) if lead is not None else {},
         }
 
-    def _write_run(self, status: str, seconds: float) -> None:
+    def _write_run(self, status: str) -> None:
         from pathloom import __version__
 
         assert self.problem.workload is not None
@@ -355,7 +374,7 @@ class _Run:
             "name": self.problem.name,
             "method": self.plan.method,
             "status": status,
-            "seconds": seconds,
+            "seconds": self.seconds,
             "settings": self.settings.model_dump(mode="json"),
             "stage_layers": list(self.problem.workload.stage_layers),
             "time_scale": self.settings.time_scale if self.settings.compute == "planned" else 1.0,
@@ -373,6 +392,10 @@ class _Run:
         files = {"run": self.out / "run.json", "metrics": self.out / "metrics.jsonl"}
         if (self.out / "timeline.json").exists():
             files["timeline"] = self.out / "timeline.json"
+        if self.last:
+            from pathloom.worlds.train.runtime.run_pictures import loss_curves
+
+            files.update({f"loss {what}": path for what, path in loss_curves({"loss": self.out}, self.out).items()})
         last = checkpoints.latest(self.out)
         if last is not None:
             files["checkpoint"] = last.path
@@ -385,7 +408,8 @@ class _Run:
                 shutil.rmtree(self.out / "model", ignore_errors=True)
                 part.rename(self.out / "model")
                 files["model"] = self.out / "model"
-        return RunResult(self.problem.name, {**self._figures(), "status": status}, files)
+        figures = {**self._figures(), "status": status, "seconds": self.seconds, "seed": self.settings.seed}
+        return RunResult(self.problem.name, figures, files)
 
 
 class _Audience:
@@ -428,6 +452,10 @@ class _Audience:
             self._line.__exit__(None, None, None)
 
 
+def _nobody(name: str, address: tuple[str, int]) -> None:
+    """Launcher of nodes that come by themselves."""
+
+
 class _OnlyFirst:
     """Under torchrun the leading process starts the first node itself; the others come by themselves."""
 
@@ -455,7 +483,7 @@ class _Norms:
     def add(self, record: Mapping[str, Any]) -> None:
         self._l1.add(int(record["step"]) - 1, float(record["gradient_norm_l1"]))
         self._l2.add(int(record["step"]) - 1, float(record["gradient_norm"]))
-        if time.monotonic() - self._written > 1.0:
+        if time.monotonic() - self._written > EVERY:
             self.write()
 
     def write(self) -> None:
@@ -487,11 +515,18 @@ def _previous(out: Path) -> dict[str, Any]:
         raise InputError("holds no run to resume", file=str(out), key="--resume")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
+        if content["format"] != FORMAT or not isinstance(content["settings"], dict):
             raise KeyError
     except (ValueError, KeyError, TypeError):
         raise InputError(f"expected a '{FORMAT}'", file=str(path), key="format") from None
     return dict(content)
+
+
+def _came_to_nothing(out: Path) -> bool:
+    """Whether the run in a folder has ended before its first step, so that nothing is lost with it."""
+    content = _previous(out)
+    figures = content.get("figures")
+    return content.get("status") in ("failed", "aborted") and isinstance(figures, dict) and figures.get("steps") == 0
 
 
 def _settings(config: Path | None, given: Mapping[str, Any], options: Mapping[str, Any]) -> RunSettings:

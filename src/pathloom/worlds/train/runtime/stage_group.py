@@ -28,12 +28,23 @@ class StageGroup:
         This node's position among the members, and their number.
     host
         Address by which the members reach this node.
+    forming
+        Seconds within which all members must have come; `timeout` if None.
     timeout
         Seconds after which a member that does not answer counts as lost.
     """
 
     def __init__(
-        self, store: Any, name: str, rank: int, size: int, *, host: str, timeout: float, device: torch.device
+        self,
+        store: Any,
+        name: str,
+        rank: int,
+        size: int,
+        *,
+        host: str,
+        timeout: float,
+        device: torch.device,
+        forming: float | None = None,
     ) -> None:
         self.rank, self.size, self.device = rank, size, device
         self._group: Any = None
@@ -41,7 +52,7 @@ class StageGroup:
         if size == 1:
             return
         prefixed = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
-        patience = timedelta(seconds=timeout)
+        patience = timedelta(seconds=timeout if forming is None else forming)
         if device.type == "cuda":
             options = dist.ProcessGroupNCCL.Options()
             options._timeout = patience
@@ -52,6 +63,7 @@ class StageGroup:
             options._timeout = patience
             options._threads = 1
             self._group = dist.ProcessGroupGloo(prefixed, rank, size, options)
+        self._group._set_default_timeout(timedelta(seconds=timeout))
 
     def summed(self, own: torch.Tensor) -> torch.Tensor:
         """Sum of the members' tensors, the same bits for all; `own` stays as it is.

@@ -41,6 +41,11 @@ class Rank:
 
         return "127.0.0.1" if self.one_machine else socket.gethostbyname(socket.gethostname())
 
+    @property
+    def restarted(self) -> bool:
+        """Whether torchrun has started all processes again after a loss."""
+        return self._attempt != "0"
+
     def publish(self, address: tuple[str, int]) -> None:
         """Tell the other ranks where the coordinator is."""
         self.store.set(f"{KEY}/{self._attempt}", f"{address[0]}:{address[1]}")

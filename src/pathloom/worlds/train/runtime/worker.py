@@ -46,8 +46,10 @@ from pathloom.worlds.train.runtime.wire import Wire
 
 BEAT = 0.5
 """Seconds between signs of life."""
+PATIENCE = 60.0
+"""Seconds for which a node tries to reach the coordinator."""
 TOGETHER = 0.005
-"""Seconds between looks whether the other nodes of a stage are there."""
+"""Seconds between looks whether the other nodes of a stage have been found."""
 
 
 class Worker:
@@ -66,9 +68,10 @@ class Worker:
     def __init__(self, name: str, coordinator: tuple[str, int], host: str) -> None:
         self.name, self.host = name, host
         self.wire = Wire(-1, host)
-        self.channel = Channel(socket.create_connection(coordinator, timeout=30))
+        self.channel = Channel(_reach(coordinator))
         self.channel.socket.settimeout(None)
         self.commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._leaving = False
         self.stage = -1
         self.group: StageGroup | None = None
         self.node: Node | None = None
@@ -101,6 +104,8 @@ class Worker:
                 self.commands.put(self.channel.receive())
                 self.wire.interrupt()
         except Closed:
+            if self._leaving:
+                return
             os._exit(1)  # nobody is left to work for, and the main thread may be in the middle of anything
 
     def _beat(self) -> None:
@@ -114,6 +119,7 @@ class Worker:
                 return
 
     def _leave(self) -> None:
+        self._leaving = True
         if self.group is not None:
             self.group.close()
         self.wire.close()
@@ -141,19 +147,11 @@ class Worker:
         addresses = {i: (str(host), int(port)) for i, (host, port) in enumerate(command["addresses"])}
         self.wire.join(addresses, seconds, same_clock=bool(command["same_clock"]))
         members = [i for i, p in enumerate(command["placement"]) if p == stage]
-        if not self._all_here(command, members):
-            return
         fresh = set(command["fresh"])
         try:
-            self.group = StageGroup(
-                self._shared_store(command["store"]) if len(members) > 1 else None,
-                f"{command['number']}/{stage}",
-                members.index(index),
-                len(members),
-                host=self.host,
-                timeout=max(settings.patience, 5.0),
-                device=device,
-            )
+            self.group = self._stage_group(command, settings, members, members.index(index), device)
+            if self.group is None:
+                return
             if fresh & set(members) and len(members) > 1:
                 self._supply(members, fresh)
         except RuntimeError as error:  # one of them has been lost just now
@@ -185,25 +183,55 @@ class Worker:
             strict=settings.order == "strict",
             report=self._report,
         )
-        self.settings = settings
+        self.settings, self.same_clock = settings, bool(command["same_clock"])
         self.channel.send({"say": "joined", "number": command["number"], "device": str(device)})
 
-    def _all_here(self, command: dict[str, Any], members: list[int]) -> bool:
-        """Wait for the other nodes of the stage; False if there is another command first, as one of them is lost.
+    def _stage_group(
+        self, command: dict[str, Any], settings: RunSettings, members: list[int], rank: int, device: torch.device
+    ) -> StageGroup | None:
+        """Find the other nodes of the stage; None if there is another command first, as one of them is lost.
 
-        Without this, a node would sit in the making of a group that one member will never join until its time is up.
+        That takes a thread of its own: gloo waits for a member that dies meanwhile until its time is up, or for ever.
+
+        Raises
+        ------
+        RuntimeError
+            If the others are not found.
         """
+        store = self._shared_store(command["store"]) if len(members) > 1 else None
+        name, timeout = f"{command['number']}/{command['placement'][members[0]]}", max(settings.patience, 5.0)
+
+        def form() -> None:
+            try:
+                formed.put(
+                    StageGroup(
+                        store,
+                        name,
+                        rank,
+                        len(members),
+                        host=self.host,
+                        timeout=timeout,
+                        device=device,
+                        forming=settings.join_timeout,
+                    )
+                )
+            except RuntimeError as error:
+                formed.put(error)
+
+        formed: queue.SimpleQueue[StageGroup | RuntimeError] = queue.SimpleQueue()
         if len(members) == 1:
-            return True
-        name = f"{command['number']}/{command['placement'][members[0]]}/here"
-        here = dist.PrefixStore(name, self._shared_store(command["store"]))  # type: ignore[attr-defined]
-        here.set(str(self.wire.node), "")
-        everybody = [str(member) for member in members]
-        while not here.check(everybody):
+            form()
+        else:
+            threading.Thread(target=form, daemon=True).start()
+        while formed.empty():
             if not self.commands.empty():
-                return False
+                self._store = None  # the thread left behind may hold it for long
+                return None
             time.sleep(TOGETHER)
-        return True
+        found = formed.get()
+        if isinstance(found, RuntimeError):
+            raise found
+        return found
 
     def _build(
         self,
@@ -296,6 +324,7 @@ class Worker:
             while inner["do"] == "pause":  # once more for each node that is lost meanwhile
                 for lost in inner["lost"]:
                     self.wire.forget(int(lost))
+                node.finish_weights()
                 node.flush()
                 self.channel.send({"say": "paused", "arrived": node.arrived()})
                 inner = self.commands.get()
@@ -352,7 +381,10 @@ class Worker:
         until = float(command["until"][self.stage])
         while (left := until - time.monotonic()) > 0:
             time.sleep(left)
-        return {"square": square, "absolute": absolute, "sync": [began, time.monotonic()]}
+        answer: dict[str, Any] = {"square": square, "absolute": absolute}
+        if self.same_clock:
+            answer["sync"] = [began, time.monotonic()]
+        return answer
 
     def _apply(self, command: dict[str, Any]) -> None:
         """One step of the optimizer."""
@@ -386,6 +418,18 @@ def _iteration(command: dict[str, Any]) -> Iteration:
         forward_only=bool(command["forward_only"]),
         share=float(command["share"]),
     )
+
+
+def _reach(coordinator: tuple[str, int]) -> socket.socket:
+    """Connect to the coordinator, which may be about to start."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return socket.create_connection(coordinator, timeout=PATIENCE)
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(BEAT)
 
 
 def _device(wanted: str) -> torch.device:
