@@ -225,7 +225,12 @@ def test_torchrun_starts_one_process_a_node(folder: Path, tmp_path: Path) -> Non
     (found,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert found["metrics"]["status"] == "done"
     alone = run(
-        folder / "three.json", tmp_path / "forked", data=str(folder / "tokens"), steps=3, learning_rate=0.01, patience=60
+        folder / "three.json",
+        tmp_path / "forked",
+        data=str(folder / "tokens"),
+        steps=3,
+        learning_rate=0.01,
+        patience=60,
     )
     assert [record["loss"] for record in records(tmp_path / "run")] == alone.losses
 

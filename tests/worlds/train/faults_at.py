@@ -35,7 +35,11 @@ class Moments:
     def _look(self, do: str, finished: int) -> None:
         for entry in list(self._at):
             wanted, number, after, act = entry
-            if wanted == do and self.said.get(do, 0) == number and (after == finished if after < 0 else finished >= after):
+            if (
+                wanted == do
+                and self.said.get(do, 0) == number
+                and (after == finished if after < 0 else finished >= after)
+            ):
                 self._at.remove(entry)
                 act()
 

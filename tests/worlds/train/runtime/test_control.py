@@ -125,7 +125,9 @@ def test_a_length_that_nobody_would_send_ends_the_connection(pair: Pair) -> None
         channel.available()
 
 
-@pytest.mark.parametrize("body", [b"[1, 2]", b"7", b"{", b"\xff\xfe", b""], ids=["list", "number", "cut", "bytes", "nothing"])
+@pytest.mark.parametrize(
+    "body", [b"[1, 2]", b"7", b"{", b"\xff\xfe", b""], ids=["list", "number", "cut", "bytes", "nothing"]
+)
 def test_a_body_that_is_no_mapping_ends_the_connection(pair: Pair, body: bytes) -> None:
     channel, other = pair
     other.sendall(LENGTH.pack(len(body)) + body)

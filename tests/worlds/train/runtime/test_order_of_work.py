@@ -17,7 +17,9 @@ from pathloom.worlds.train.runtime.attempt import Attempt
 from pathloom.worlds.train.runtime.order_of_work import OrderOfWork, Task, Work
 from pathloom.worlds.train.simulator import Simulation, simulate
 
-quick = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+quick = settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 SEEDS = st.integers(0, 10**6)
 
 
@@ -134,7 +136,9 @@ def crossing_case(seed: int, *, nodes: int = 5, microbatches: int = 6) -> tuple[
 @given(seed=SEEDS, order=st.randoms(use_true_random=False))
 def test_microbatches_that_cross_each_other_never_wait_for_each_other_for_ever(seed: int, order) -> None:
     problem, attempts = crossing_case(seed)
-    decisions = TrainDecisions(np.arange(5), np.array([a.route for a in attempts]), np.array([a.stages for a in attempts]))
+    decisions = TrainDecisions(
+        np.arange(5), np.array([a.route for a in attempts]), np.array([a.stages for a in attempts])
+    )
     cluster = Cluster(problem, decisions, attempts)
     cluster.finish(order.randrange)
     assert cluster.left == 0

@@ -219,7 +219,9 @@ def test_a_disk_that_is_full_while_saving_leaves_the_last_checkpoint_intact(
     assert steps(out) == [2]
     last = latest(out, verify=True)
     assert last is not None and last.step == 2
-    left = [path.name for path in (out / "checkpoints").rglob("*") if path.is_file() and "step-00000002" not in str(path)]
+    left = [
+        path.name for path in (out / "checkpoints").rglob("*") if path.is_file() and "step-00000002" not in str(path)
+    ]
     assert left == []
     assert json.loads((out / "run.json").read_text())["status"] == "failed"
 

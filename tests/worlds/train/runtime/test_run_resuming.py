@@ -86,7 +86,9 @@ def test_two_runs_of_one_plan_have_the_same_bits(tokens: Path, whole: Outcome, t
 
 
 def test_another_seed_is_another_run(tokens: Path, whole: Outcome, tmp_path: Path) -> None:
-    other = run(whole.out / "plan.json", tmp_path / "run", data=str(tokens), **{**OPTIONS, "steps": 1, "warmup": 0, "seed": 1})
+    other = run(
+        whole.out / "plan.json", tmp_path / "run", data=str(tokens), **{**OPTIONS, "steps": 1, "warmup": 0, "seed": 1}
+    )
     assert other.losses[0] != whole.losses[0]
 
 
