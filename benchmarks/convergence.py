@@ -235,8 +235,8 @@ def notes_on(results: Results) -> list[str]:
         "Random skips: stage 0 and 3 others at random for each microbatch, in order of the model. Their time is that "
         "of dtfm-skip, random routes that keep to the caps.",
         f"'{PLANNED_LONG}' has as many steps as end before the last one of '{FULL}', and its schedule over them; "
-        f"losses at equal time compare where both have ended, as rates are not yet low before that. '{FULL_LONG}' is the full "
-        "pipeline with as many steps again: the second comparison at equal tokens.",
+        f"losses at equal time compare where both have ended, as rates are not yet low before that. '{FULL_LONG}' is "
+        "the full pipeline with as many steps again: the second comparison at equal tokens.",
         f"Above full at equal tokens, mean and standard deviation over the seeds: {_spreads(results)}. Where the "
         "deviation is as large as the mean, three seeds do not tell planned from random skips, nor a target that is "
         "just reached from one that is just missed.",

@@ -177,7 +177,7 @@ def test_methods_are_listed_with_what_they_do(call: Call, counting: Install) -> 
         (["simulate", "three.txt", "--fail", "node@soon"], "--fail: expected NODE@TIME, found 'node@soon'"),
         (["simulate", "three.txt", "--straggler", "a"], "--straggler: expected NODE:FACTOR"),
         (["simulate", "three.txt", "--slow-link", "a:2"], "--slow-link: expected NODE:NODE:FACTOR"),
-        (["compare", "three.txt"], "three.txt: expected a plan.json or a recorded timeline"),
+        (["compare", "three.txt"], "three.txt: expected a plan.json, a recorded timeline"),
         (["compare", "missing.json"], "missing.json: no such file"),
         (["compare", "cut.json"], "cut.json: line 1: is not JSON, or a truncated file"),
         (["compare", "strange.json"], "strange.json: format: expected one of 'counting-plan-1'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
@@ -51,7 +52,7 @@ def test_messages_come_out_as_they_went_in_wherever_the_bytes_are_cut(
     content = framed(*messages)
     borders = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
     found: list[dict] = []
-    for begin, end in zip(borders[:-1], borders[1:]):
+    for begin, end in itertools.pairwise(borders):
         if begin == end:
             continue
         other.sendall(content[begin:end])

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import SHAPE, Outcome, full, run, skipping, training, written
+from small_runs import SHAPE, Outcome, full, run, skipping, written
 
 torch = pytest.importorskip("torch")
 
