@@ -113,8 +113,21 @@ def assert_equal(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]
         assert float(difference.norm()) <= 1e-5 * float(tensor.double().norm()) + 1e-9, name
 
 
-@pytest.mark.parametrize("method", ["gpipe", "1f1b", "zb-h1", "interleaved-1f1b"])
-@pytest.mark.parametrize(("victim", "after"), [("n0", 20), ("n2", 10), ("n5", 15)], ids=["source", "middle", "end"])
+METHODS = ("gpipe", "1f1b", "zb-h1", "interleaved-1f1b")
+VICTIMS = (("n0", 20), ("n2", 10), ("n5", 15))
+"""A source, a node in the middle and one at the end, and after how many finished tasks it is killed."""
+
+
+def combinations() -> list[Any]:
+    """Every method with every victim; those beyond one a method are left to the slow tests."""
+    return [
+        pytest.param(method, *victim, id=f"{method}-{victim[0]}", marks=[pytest.mark.slow] if (i + j) % 3 else [])
+        for i, method in enumerate(METHODS)
+        for j, victim in enumerate(VICTIMS)
+    ]
+
+
+@pytest.mark.parametrize(("method", "victim", "after"), combinations())
 def test_a_killed_node_costs_no_gradient_where_they_are_done_again(
     tokens: Path, start: Start, nodes: Watched, moments: Moments, method: str, victim: str, after: int
 ) -> None:
@@ -174,7 +187,7 @@ MOMENTS = ["iterate", "finish", "reduce", "apply", "save", "join", "recover"]
 
 
 @pytest.mark.parametrize("do", MOMENTS)
-@pytest.mark.parametrize("victim", ["n0", "n3"])
+@pytest.mark.parametrize("victim", [pytest.param("n0", marks=pytest.mark.slow), "n3"])
 def test_there_is_no_bad_moment_for_a_node_to_die(
     start: Start, nodes: Watched, moments: Moments, do: str, victim: str
 ) -> None:
@@ -252,6 +265,7 @@ def test_a_run_without_nodes_ends_with_a_word_and_can_be_resumed(
     assert [record["step"] for record in done.steps] == [3]
 
 
+@pytest.mark.slow
 def test_a_node_that_hangs_is_noticed_after_the_patience_and_killed(
     tokens: Path, start: Start, nodes: Watched, moments: Moments
 ) -> None:
@@ -298,6 +312,7 @@ def test_a_lost_node_is_started_again_where_that_is_asked_for(
     assert_equal(gradients_of_first_step(done), exact_gradients(plan, tokens))
 
 
+@pytest.mark.slow
 def test_a_node_that_becomes_slow_is_planned_around(start: Start, nodes: Watched, moments: Moments) -> None:
     over = threading.Event()
 

@@ -1,0 +1,65 @@
+"""Nodes as processes of this machine: how they end is known, and Ctrl-C is not for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+from small_runs import wait_for
+
+pytest.importorskip("torch")
+
+from pathloom.worlds.train.runtime.control import Channel  # noqa: E402
+from pathloom.worlds.train.runtime.local_processes import local_launcher  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+
+
+@pytest.fixture
+def coordinator() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(120)
+        yield server
+
+
+def test_a_node_says_who_it_is_and_stops_when_it_is_told_to(coordinator: socket.socket) -> None:
+    process = local_launcher()("n7", coordinator.getsockname())
+    channel = Channel(coordinator.accept()[0])
+    hello = channel.receive()
+    assert (hello["say"], hello["node"], hello["pid"]) == ("hello", "n7", process.pid)
+    assert hello["address"][0] == "127.0.0.1" and hello["address"][1] > 0
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGINT)  # as a terminal would tell all processes
+    channel.send({"do": "stop"})
+    assert wait_for(lambda: process.poll() is not None)
+    assert process.poll() == 0
+
+
+def test_a_node_ends_when_its_coordinator_has_gone(coordinator: socket.socket) -> None:
+    process = local_launcher()("n7", coordinator.getsockname())
+    channel = Channel(coordinator.accept()[0])
+    channel.receive()
+    channel.close()
+    assert wait_for(lambda: process.poll() is not None)
+    assert process.poll() == 1
+
+
+def test_the_signal_that_killed_a_node_is_known(coordinator: socket.socket) -> None:
+    process = local_launcher()("n7", coordinator.getsockname())
+    channel = Channel(coordinator.accept()[0])
+    channel.receive()
+    process.kill()
+    assert wait_for(lambda: process.poll() is not None)
+    assert process.poll() == -signal.SIGKILL
+    channel.close()
+
+
+def test_a_node_without_a_coordinator_ends_with_a_status(coordinator: socket.socket) -> None:
+    address = coordinator.getsockname()
+    coordinator.close()
+    process = local_launcher()("n7", address)
+    assert wait_for(lambda: process.poll() is not None)
+    assert process.poll() == 1
