@@ -12,8 +12,8 @@ from small_runs import wait_for
 
 pytest.importorskip("torch")
 
-from pathloom.worlds.train.runtime.control import Channel  # noqa: E402
-from pathloom.worlds.train.runtime.local_processes import local_launcher  # noqa: E402
+from pathloom.worlds.train.runtime.control import Channel
+from pathloom.worlds.train.runtime.local_processes import local_launcher
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
