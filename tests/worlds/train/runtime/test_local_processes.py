@@ -12,6 +12,7 @@ from small_runs import wait_for
 
 pytest.importorskip("torch")
 
+from pathloom.worlds.train.runtime import worker  # noqa: E402
 from pathloom.worlds.train.runtime.control import Channel
 from pathloom.worlds.train.runtime.local_processes import local_launcher
 
@@ -57,9 +58,23 @@ def test_the_signal_that_killed_a_node_is_known(coordinator: socket.socket) -> N
     channel.close()
 
 
-def test_a_node_without_a_coordinator_ends_with_a_status(coordinator: socket.socket) -> None:
+def test_a_node_may_be_started_before_its_coordinator(coordinator: socket.socket) -> None:
     address = coordinator.getsockname()
     coordinator.close()
     process = local_launcher()("n7", address)
-    assert wait_for(lambda: process.poll() is not None)
-    assert process.poll() == 1
+    with socket.create_server(address) as late:
+        late.settimeout(120)
+        channel = Channel(late.accept()[0])
+    assert channel.receive()["node"] == "n7"
+    channel.close()
+    assert wait_for(lambda: process.poll() == 1)
+
+
+def test_a_node_does_not_wait_for_its_coordinator_for_ever(
+    coordinator: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = coordinator.getsockname()
+    coordinator.close()
+    monkeypatch.setattr(worker, "PATIENCE", 0.1)
+    with pytest.raises(ConnectionRefusedError):
+        worker._reach(address)
