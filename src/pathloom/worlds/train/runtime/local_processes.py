@@ -6,7 +6,9 @@ Loading PyTorch takes seconds; the fork server loads it once, so that a node sta
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
 from pathloom.worlds.train.runtime.cluster import Process
@@ -40,14 +42,24 @@ def local_launcher(host: str = "127.0.0.1") -> Callable[[str, tuple[str, int]], 
 
     def launch(name: str, coordinator: tuple[str, int]) -> Process:
         process = context.Process(target=_work, args=(name, coordinator, host), name=f"node {name}", daemon=True)
-        process.start()
+        with _without_interrupts():  # else Ctrl-C would reach the fork server while it loads
+            process.start()
         return ForkedNode(process)
 
     return launch
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes started inside never see Ctrl-C, which reaches all of a terminal's; ours comes when this ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(name: str, coordinator: tuple[str, int], host: str) -> None:
-    import signal
     import sys
 
     from pathloom.worlds.train.runtime.worker import work
