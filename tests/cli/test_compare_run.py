@@ -75,7 +75,7 @@ def test_plan_simulation_and_run_stand_one_over_another_with_the_error_of_every_
     assert named.index("plan") < named.index("simulation") < named.index("run")
     assert any("error of every phase" in line for line in answer.out.splitlines())
     for phase in ("forward", "loss", "backward", "waiting", "messages", "iteration"):
-        assert [line[-1][-1] for line in lines if line[0] == phase][0] == "%"
+        assert next(line[-1][-1] for line in lines if line[0] == phase) == "%"
     page = Path("comparison/timelines.html").read_text()
     assert all(f"{name}" in page for name in ("plan", "simulation", "run"))
     assert Path("comparison/timelines.png").read_bytes().startswith(b"\x89PNG")
