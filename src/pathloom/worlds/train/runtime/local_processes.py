@@ -9,10 +9,12 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 
 from pathloom.worlds.train.runtime.cluster import Process
 
+QUIET = "pathloom.worlds.train.runtime.quiet_interrupts"
 WORKER = "pathloom.worlds.train.runtime.worker"
 OPTIMIZER = "torch._dynamo"
 """What the first optimizer of a process loads, hundreds of modules."""
@@ -38,11 +40,11 @@ class ForkedNode:
 def local_launcher(host: str = "127.0.0.1") -> Callable[[str, tuple[str, int]], Process]:
     """Launcher of nodes that talk through `host`."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([WORKER, OPTIMIZER])
+    context.set_forkserver_preload([QUIET, WORKER, OPTIMIZER])
 
     def launch(name: str, coordinator: tuple[str, int]) -> Process:
         process = context.Process(target=_work, args=(name, coordinator, host), name=f"node {name}", daemon=True)
-        with _without_interrupts():  # else Ctrl-C would reach the fork server while it loads
+        with _without_interrupts():  # until the fork server knows what to do with one, see `QUIET`
             process.start()
         return ForkedNode(process)
 
@@ -51,7 +53,8 @@ def local_launcher(host: str = "127.0.0.1") -> Callable[[str, tuple[str, int]], 
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Processes started inside never see Ctrl-C, which reaches all of a terminal's; ours comes when this ends."""
+    """Processes started inside see no Ctrl-C before they unblock it; one for us comes afterwards."""
+    resource_tracker.ensure_running()  # which would unblock it again if it had to be started inside
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
