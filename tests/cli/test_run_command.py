@@ -196,7 +196,7 @@ def test_a_second_ctrl_c_aborts(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = ("--data", folder / "tokens", "--out", out, "--pad-compute", "--time-scale", "1000", *QUICK)
     running = Running(tmp_path, folder / "three.json", *arguments)
-    running.wait_until(lambda: (out / "metrics.jsonl").exists())
+    running.wait_until(lambda: (out / "run.json").exists())
     time.sleep(0.5)
     running.interrupt()
     assert wait_for(lambda: "Ctrl-C again to abort" in running.log.read_text(), 60)
