@@ -26,8 +26,8 @@ QUICK = ("--set", "patience=60", "--learning-rate", "0.01")
 
 @pytest.fixture(autouse=True)
 def no_process_left() -> Iterator[None]:
-    """Processes that a test has started must be gone after it."""
-    with nothing_left():
+    """Processes that a test has started must be gone after it; a fork server first loads all that it was to load."""
+    with nothing_left(60):
         yield
 
 

@@ -14,7 +14,6 @@ from multiprocessing.process import BaseProcess
 
 from pathloom.worlds.train.runtime.cluster import Process
 
-QUIET = "pathloom.worlds.train.runtime.quiet_interrupts"
 WORKER = "pathloom.worlds.train.runtime.worker"
 OPTIMIZER = "torch._dynamo"
 """What the first optimizer of a process loads, hundreds of modules."""
@@ -40,11 +39,11 @@ class ForkedNode:
 def local_launcher(host: str = "127.0.0.1") -> Callable[[str, tuple[str, int]], Process]:
     """Launcher of nodes that talk through `host`."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([QUIET, WORKER, OPTIMIZER])
+    context.set_forkserver_preload([WORKER, OPTIMIZER])
 
     def launch(name: str, coordinator: tuple[str, int]) -> Process:
         process = context.Process(target=_work, args=(name, coordinator, host), name=f"node {name}", daemon=True)
-        with _without_interrupts():  # until the fork server knows what to do with one, see `QUIET`
+        with _without_interrupts():  # else Ctrl-C would reach the fork server while it loads
             process.start()
         return ForkedNode(process)
 
@@ -53,7 +52,7 @@ def local_launcher(host: str = "127.0.0.1") -> Callable[[str, tuple[str, int]], 
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Processes started inside see no Ctrl-C before they unblock it; one for us comes afterwards."""
+    """Processes started inside never see Ctrl-C, which reaches all of a terminal; one for us comes afterwards."""
     resource_tracker.ensure_running()  # which would unblock it again if it had to be started inside
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
