@@ -67,4 +67,8 @@ def _work(name: str, coordinator: tuple[str, int], host: str) -> None:
     from pathloom.worlds.train.runtime.worker import work
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the coordinator, which then ends all nodes in order
-    sys.exit(work(name, coordinator, host))
+    try:
+        status = work(name, coordinator, host, patience=0.0)
+    except ConnectionRefusedError:  # who started this process has ended meanwhile
+        status = 1
+    sys.exit(status)

@@ -47,7 +47,7 @@ from pathloom.worlds.train.runtime.wire import Wire
 BEAT = 0.5
 """Seconds between signs of life."""
 PATIENCE = 60.0
-"""Seconds for which a node tries to reach the coordinator."""
+"""Seconds for which a node tries to reach a coordinator that starts by itself."""
 TOGETHER = 0.005
 """Seconds between looks whether the other nodes of a stage have been found."""
 
@@ -63,12 +63,14 @@ class Worker:
         Host and port.
     host
         Address by which the other nodes reach this one.
+    patience
+        Seconds for which it tries to reach the coordinator.
     """
 
-    def __init__(self, name: str, coordinator: tuple[str, int], host: str) -> None:
+    def __init__(self, name: str, coordinator: tuple[str, int], host: str, patience: float = PATIENCE) -> None:
         self.name, self.host = name, host
         self.wire = Wire(-1, host)
-        self.channel = Channel(_reach(coordinator))
+        self.channel = Channel(_reach(coordinator, patience))
         self.channel.socket.settimeout(None)
         self.commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._leaving = False
@@ -420,9 +422,9 @@ def _iteration(command: dict[str, Any]) -> Iteration:
     )
 
 
-def _reach(coordinator: tuple[str, int]) -> socket.socket:
+def _reach(coordinator: tuple[str, int], patience: float) -> socket.socket:
     """Connect to the coordinator, which may be about to start."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + patience
     while True:
         try:
             return socket.create_connection(coordinator, timeout=PATIENCE)
@@ -441,9 +443,9 @@ def _device(wanted: str) -> torch.device:
     return torch.device("cuda", local % torch.cuda.device_count())
 
 
-def work(name: str, coordinator: tuple[str, int], host: str) -> int:
-    """Be a node of a run; returns the exit status."""
-    return Worker(name, coordinator, host).run()
+def work(name: str, coordinator: tuple[str, int], host: str, *, patience: float = PATIENCE) -> int:
+    """Be a node of a run, whose coordinator is there within `patience` seconds; returns the exit status."""
+    return Worker(name, coordinator, host, patience).run()
 
 
 def main() -> int:
