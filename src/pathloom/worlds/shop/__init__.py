@@ -1,0 +1,34 @@
+"""World "shop": job shops, flexible and blocking shops, projects, and any scheduling problem in our own file."""
+
+from pathloom.world import World
+
+WORLD = World(
+    name="shop",
+    summary=(
+        "Scheduling: job shops (JSPLIB, Taillard), flexible job shops (FJSPLIB), projects (PSPLIB .sm, .mm), or YAML "
+        "and JSON with 'kind: shop'."
+    ),
+    recognise="pathloom.worlds.shop.files:recognise",
+    load="pathloom.worlds.shop.files:load",
+    check="pathloom.worlds.shop.check:check",
+    methods={
+        "auto": "pathloom.worlds.shop.methods:portfolio",
+        "search": "pathloom.worlds.shop.methods:search",
+        "cp-sat": "pathloom.worlds.shop.methods:constraint",
+        "rules": "pathloom.worlds.shop.methods:rules",
+    },
+    default_method="auto",
+    default_table=("cp-sat", "rules"),
+    columns=("objective", "bound", "gap", "found by", "seconds"),
+    row="pathloom.worlds.shop.pictures:row",
+    write="pathloom.worlds.shop.pictures:write",
+    draw="pathloom.worlds.shop.pictures:draw",
+    read_plan="pathloom.worlds.shop.files:read_plan",
+    plan_format="pathloom-shop-plan-1",
+    example="pathloom.worlds.shop.files:example",
+    options={
+        "blocking": "true: jobs stay on their machine until the next one is free (job shops)",
+        "no_wait": "true: the tasks of a job follow each other without waiting (job shops)",
+        "swap": "false: blocked jobs must not change places at one instant",
+    },
+)
