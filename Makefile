@@ -17,11 +17,11 @@ run: $(VENV)/.installed
 
 # Fast tests; tests/test_quality.py among them runs ruff, mypy and import-linter.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Everything, the tests marked slow too.
 test-slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 # make bench lists the benchmarks, make bench NAME=... ARGS="..." runs one.
 bench: $(VENV)/.installed-bench

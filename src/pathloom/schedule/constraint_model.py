@@ -283,16 +283,18 @@ class ConstraintModel:
                 continue
             intervals = []
             for task, mode, _ in self._using[position]:
-                begin = self.start[task] * scale + rank[task]
+                begin = self.model.new_int_var(0, self.latest * scale + scale, "")
+                self.model.add(begin == self.start[task] * scale + rank[task])
+                end = self.model.new_int_var(0, self.latest * scale + scale, "")
                 size = self.model.new_int_var(0, self.latest * scale + scale, "")
                 literal = self.mode[task][mode]
                 if task not in self._blocked and not self.problem.tasks[task].modes[mode].duration:
                     continue
-                self._if(self.model.add(size == leaving[task] - begin), literal)
+                self._if(self.model.add(end == leaving[task]), literal)
                 if _always(literal):
-                    intervals.append(self.model.new_interval_var(begin, size, begin + size, ""))
+                    intervals.append(self.model.new_interval_var(begin, size, end, ""))
                 else:
-                    intervals.append(self.model.new_optional_interval_var(begin, size, begin + size, literal, ""))
+                    intervals.append(self.model.new_optional_interval_var(begin, size, end, literal, ""))
             self.model.add_no_overlap(intervals)
 
     # Resources
@@ -578,8 +580,7 @@ class ConstraintModel:
     # Solutions
 
     def hint(self, schedule: Schedule) -> None:
-        """Let the search begin at a schedule."""
-        self.model.clear_hints()
+        """Let the search begin at a schedule; to be called once."""
         self._hinted: set[int] = set()
         for task, mode in enumerate(schedule.mode.tolist()):
             self._hint(self.start[task], int(schedule.start[task]))

@@ -100,7 +100,8 @@ class Machine:
     initial
         State before the first task; None: the first task needs no set-up.
     no_idle
-        Whether the machine, once started, must work without gaps until its last task.
+        Whether the machine, once started, must work without gaps until its last task; set-ups count as work, breaks
+        as gaps. A task of no length may not lie strictly inside another one.
     """
 
     name: str
@@ -171,8 +172,8 @@ class Demand:
     amount
         Units of a renewable or consumable resource, length of an address block; 1 for machines and states.
     start, end
-        The part of the processing time in which it is needed, from the task's start (None: to its end, and beyond it
-        while the task is blocked). Several demands for one renewable resource make a profile.
+        The part of the task in which it is needed, in time since its start, cut off at its end (None: to its end, and
+        beyond it while the task is blocked). Several demands for one renewable resource make a profile.
     state
         State that a machine with set-ups, or a state resource, must be in.
     """

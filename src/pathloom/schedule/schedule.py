@@ -43,7 +43,10 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name, kind in (("start", "i8"), ("end", "i8"), ("mode", "i4"), ("departure", "i8"), ("address", "i8")):
-            column = np.ascontiguousarray(getattr(self, name), dtype=kind)
+            given = np.asarray(getattr(self, name))
+            column = np.ascontiguousarray(given, dtype=kind)
+            if given.dtype.kind not in "iu" and not np.array_equal(column, given):
+                raise ValueError(f"'{name}' holds values that are no whole numbers")
             if column.shape != (len(self.start),):
                 raise ValueError(f"'{name}' has shape {column.shape}, expected ({len(self.start)},)")
             object.__setattr__(self, name, column)

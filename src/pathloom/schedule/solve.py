@@ -295,8 +295,8 @@ class _Effort:
         return run
 
 
-PROVABLE = 250
-"""Most operations of a job shop that CP-SAT may close within a minute or so."""
+PROVABLE, PROVABLE_BLOCKED = 250, 100
+"""Most operations of a classic, and of a blocking or no-wait, job shop that CP-SAT may close within a minute or so."""
 
 
 def _side_by_side(runs: Sequence[Run]) -> None:

@@ -30,7 +30,7 @@ def row(plan: Plan) -> Sequence[str]:
     )
 
 
-LOOKS = {"work": "solid", "critical": "dark", "blocked": "light", "break": "grey"}
+LOOKS = {"work": "pale", "critical": "solid", "blocked": "light", "break": "grey"}
 MOST_LANES = 12
 """Most rows that a resource used by several tasks at a time gets."""
 
@@ -127,7 +127,8 @@ def write(plan: Plan, others: Sequence[Plan], out: Path) -> dict[str, Path]:
     plans = [plan, *others]
     panels = [drawn(one) for one in plans]
     runs = {one.method: one.metrics.get("history", []) for one in plans}
-    figures = [(gantt_figure(panels, looks=LOOKS), "Dark: the critical path. Hatched: a task that blocks its machine.")]
+    caption = "In full colour: the critical path. Hatched: a task that blocks its machine."
+    figures = [(gantt_figure(panels, looks=LOOKS), caption)]
     unit = f"{plan.objective.name} ({plan.objective.unit})"
     figures.append((convergence_figure(runs, unit=unit), "Best value and proven bound over time"))
     rows = [(one.method, *row(one)) for one in plans]
