@@ -17,7 +17,10 @@ MUTED = "#66727f"
 GRID = "#e4e8ec"
 BAND = "#f6f8fa"
 LAND = "#e3e7eb"
-LOOKS = ("solid", "light", "dark", "grey", "pale")
+COLOURED = ("solid", "light", "tint")
+LOOKS = (*COLOURED, "dark", "grey", "pale")
+#: `COLOURED` ones have the colour of their item, and its name on them.
+
 
 #: How a kind of work is drawn where the caller says nothing; any other kind is "solid".
 KIND_LOOKS = {"forward": "solid", "backward": "light", "loss": "dark", "weight": "grey", "sync": "pale"}
@@ -86,6 +89,7 @@ def _shades(depth: float, chroma: float, hue: float) -> dict[str, Shade]:
         "dark": Shade("#2b333d", "", "#ffffff"),
         "grey": Shade("#a3acb6", "", INK),
         "pale": Shade("#e2e6ea", "#b4bcc5", INK),
+        "tint": Shade(colour(0.84, 0.5 * chroma, hue), "", INK),
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pathloom.show.colours import BAND, GRID, INK, LOOKS, MUTED, Shade, sample_shades
+from pathloom.show.colours import BAND, COLOURED, GRID, INK, LOOKS, MUTED, Shade, sample_shades
 from pathloom.show.gantt_layout import (
     BAR_HEIGHT,
     LABEL_PITCH,
@@ -69,7 +69,7 @@ def gantt_figure(
     order, labels, groups
         As in `Panel`, for all panels.
     looks
-        Kind name -> "solid", "light", "dark", "grey" or "pale", where the defaults do not fit.
+        Kind name -> "solid", "light", "dark", "grey", "pale" or "tint", where the defaults do not fit.
     title
         Title of the figure.
     stage_column
@@ -302,7 +302,7 @@ def _add_bars(
                 width=BAR_HEIGHT,
                 yaxis=axis,
                 marker=marker,
-                text=[short[panel.item[row]] if LOOKS[panel.look[row]] in ("solid", "light") else "" for row in rows],
+                text=[short[panel.item[row]] if LOOKS[panel.look[row]] in COLOURED else "" for row in rows],
                 textposition="inside",
                 insidetextanchor="middle",
                 textangle=0,

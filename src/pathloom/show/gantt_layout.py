@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pathloom.show.colours import KIND_LOOKS, LOOKS, Shade, item_shades
+from pathloom.show.colours import COLOURED, KIND_LOOKS, LOOKS, Shade, item_shades
 from pathloom.timeline import Timeline
 
 #: Empty space between two groups of rows, in rows.
@@ -244,7 +244,7 @@ def gantt_layout(panels: Sequence[Panel], looks: Mapping[str, str] | None = None
         kind_look = np.array([LOOKS.index(known.get(kind, "solid")) for kind in timeline.kinds], dtype=np.int64)
         look_of = kind_look[timeline.kind]
         item = np.array([place[name] for name in timeline.items], dtype=np.int64)[timeline.item]
-        coloured[item[look_of <= LOOKS.index("light")]] = True
+        coloured[item[look_of < len(COLOURED)]] = True
         occurs = np.bincount(timeline.kind, minlength=len(timeline.kinds)) > 0
         used_kinds |= {kind: known.get(kind, "solid") for kind, used in zip(timeline.kinds, occurs) if used}
         labels = tuple((panel.labels or {}).get(timeline.resources[r], timeline.resources[r]) for r in rows)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pathloom.show.colours import BAND, GRID, INK, LOOKS, MUTED, sample_shades
+from pathloom.show.colours import BAND, COLOURED, GRID, INK, LOOKS, MUTED, sample_shades
 from pathloom.show.gantt_layout import (
     LABEL_PITCH,
     GanttLayout,
@@ -79,7 +79,7 @@ def draw_gantt(axes: Any, layout: GanttLayout, panel: PanelLayout, *, row_points
         size = min(6.5, row_points * 0.6)
         short = layout.short_names()
         width = (timeline.end - timeline.start) / end * plot_points
-        for row in np.flatnonzero(panel.look <= LOOKS.index("light")).tolist():
+        for row in np.flatnonzero(panel.look < len(COLOURED)).tolist():
             text = short[panel.item[row]]
             if width[row] > size * 0.62 * len(text) + 1.5:
                 shade = layout.shades[panel.item[row]][LOOKS[panel.look[row]]]

@@ -30,7 +30,7 @@ def row(plan: Plan) -> Sequence[str]:
     )
 
 
-LOOKS = {"work": "pale", "critical": "solid", "blocked": "light", "break": "grey"}
+LOOKS = {"work": "tint", "critical": "solid", "blocked": "light", "break": "grey"}
 MOST_LANES = 12
 """Most rows that a resource used by several tasks at a time gets."""
 
