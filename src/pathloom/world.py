@@ -103,6 +103,10 @@ class World:
         plan, phase by phase, as titles and cells of a table and as plain figures for ``--json``. `timelines` holds the
         recorded one as "run" and, where the plan could be simulated, that one as "simulation". Empty if the world has
         no phases.
+    trainers
+        Name of a policy -> ``(out: Path, *, seconds, seed, on_progress, **options) -> Path``: trains it and writes a
+        checkpoint (safetensors) with a card (JSON) beside it, for ``pathloom learn policy``; see
+        `pathloom.learn.dispatching.trainer.train`.
     options
         Keyword arguments of `load` that ``--set NAME=VALUE`` may give, each with a line about it.
     rank
@@ -130,6 +134,7 @@ class World:
     profile: str = ""
     phase_errors: str = ""
     losses: str = ""
+    trainers: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     rank: int = 100
 

@@ -1,4 +1,4 @@
-"""``pathloom learn``: learning-rate schedules, refined from the gradient norms of a run."""
+"""``pathloom learn``: policies, and learning-rate schedules, refined from the gradient norms of a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pathloom.cli.learn_policy import policy
+
 if TYPE_CHECKING:
     from pathloom.learn.rates import RatePlan, RecordedNorms, Refinement
 
-app = typer.Typer(help="Learning-rate schedules: draw them, and refine them from a run.", no_args_is_help=True)
+app = typer.Typer(
+    help="Train policies; learning-rate schedules: draw them, and refine them from a run.", no_args_is_help=True
+)
+app.command("policy")(policy)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 _SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)

@@ -16,6 +16,7 @@ WORLD = World(
         "search": "pathloom.worlds.shop.methods:search",
         "cp-sat": "pathloom.worlds.shop.methods:constraint",
         "rules": "pathloom.worlds.shop.methods:rules",
+        "learned": "pathloom.worlds.shop.learned:learned",
     },
     default_method="auto",
     default_table=("cp-sat", "rules"),
@@ -26,6 +27,7 @@ WORLD = World(
     read_plan="pathloom.worlds.shop.files:read_plan",
     plan_format="pathloom-shop-plan-1",
     example="pathloom.worlds.shop.files:example",
+    trainers={"shop-dispatcher": "pathloom.learn.dispatching.trainer:train"},
     options={
         "blocking": "true: jobs stay on their machine until the next one is free (job shops)",
         "no_wait": "true: the tasks of a job follow each other without waiting (job shops)",
