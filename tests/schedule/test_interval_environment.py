@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathloom.schedule.interval_environment import RULES, WAIT, WINDOW, IntervalEnvironment, Observation
+from pathloom.schedule.interval_environment import RULES, VALUES, WAIT, WINDOW, IntervalEnvironment, Observation
 from pathloom.schedule.shops import FlexibleShop, JobShop
 
 Rows = list[list[list[tuple[int, int]]]]
@@ -173,7 +173,7 @@ def compare_observation(
     for r, action in enumerate(seen.action.tolist()):
         job, first, w = keys[action]
         assert seen.legal[r] == (keys[action] in options)
-        expected = np.zeros((WINDOW, 4))
+        expected = np.zeros((WINDOW, VALUES))
         kinds = [0 if first == 0 else 2]
         if first:
             begin, end, _ = slow.fixed[job, first - 1]
@@ -195,11 +195,16 @@ def compare_observation(
                 machine = next(m for m, d in rows[job][k] if d == duration)
             kinds.append(4 if place == 1 and seen.legal[r] else 3)
             slack = chain_end - least - duration - rest(job, k + 1)
+            late = 0
+            if place == 1:
+                ends = [bounds[job, k, v] + d for v, (_, d) in enumerate(rows[job][k])]
+                late = least + duration - min(ends)
             expected[place] = (
                 squash((least - now) / mean),
                 (duration - mean) / deviation,
                 squash(slack / mean),
                 squash((machine_end - free(machine) - load(machine)) / mean),
+                squash(late / mean),
             )
         assert seen.kind[r].tolist() == kinds
         assert seen.position[r].tolist() == [first - behind + place for place in range(WINDOW)]

@@ -200,6 +200,10 @@ def observe(pack, state, episodes, row_start, episode_group, group_start, kind, 
             o = next_op[here]
             if o == job_op[j + 1]:
                 continue
+            first_end = FAR
+            for a in range(op_alt[o], op_alt[o + 1]):
+                m = alt_machine[a] - shop_machine[p]
+                first_end = min(first_end, max(ready[here], free[base + m], floor[e]) + alt_duration[a])
             for a in range(op_alt[o], op_alt[o + 1]):
                 m = alt_machine[a] - shop_machine[p]
                 if place[m] < 0:
@@ -244,6 +248,8 @@ def observe(pack, state, episodes, row_start, episode_group, group_start, kind, 
                     values[r, w, 2] = _squash((chain_end - bound - duration - after) / scale[p, 0])
                     slack = machine_end - max(free[base + on], now[e]) - load[base + on]
                     values[r, w, 3] = _squash(slack / scale[p, 0])
+                    if w == 1:
+                        values[r, w, 4] = _squash((bound + duration - first_end) / scale[p, 0])
 
 
 @njit(cache=True, nogil=True)

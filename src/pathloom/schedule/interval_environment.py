@@ -17,7 +17,8 @@ Job-Shop Scheduling Problems Based on Constraint Programming", ICAPS 2023, secti
   takes part in the decision;
 - beside its least start an interval shows its latest one, as the same propagators give it from the other side: the
   slack of its job's chain and that of its machine's no-overlap, each for the least horizon that this propagator
-  alone does not refute. Both are domains of interval variables, not quantities made for shops.
+  alone does not refute; and an alternative how much later it ends than the operation can. All of these are domains
+  of interval variables, not quantities made for shops.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from pathloom.schedule.shops import FlexibleShop, Ints, JobShop
 WAIT = -1
 WINDOW = 5
 """Intervals of a job in a row of an observation: the last fixed one, and the next ones."""
-VALUES = 4
+VALUES = 5
 KINDS = 5
 RULES = ("SPT", "MWKR", "MOR", "FIFO")
 """Shortest processing time, most work remaining, most operations remaining, first come (to the machine) first."""
@@ -56,8 +57,9 @@ class Observation:
         Shape (rows, WINDOW), int16: number of the operation plus 1, counted from that of the least advanced job.
     values
         Shape (rows, WINDOW, VALUES): least start less the present time, duration, slack of the chain, slack of the
-        no-overlap. Durations are standardised by the shop's mean and deviation, times x are sign(x) log(1 + |x| / mean
-        duration); slacks of fixed intervals are 0.
+        no-overlap, and by how much this alternative of the next operation ends after that which ends first (always 0
+        in job shops). Durations are standardised by the shop's mean and deviation, times x are
+        sign(x) log(1 + |x| / mean duration); slacks of fixed intervals are 0.
     legal, action
         Shape (rows,): whether it can be fixed now, and the alternative that this is.
     group_start

@@ -161,7 +161,7 @@ class _NeighbourhoodSearch:
         began = time.monotonic()
         question = _Question(self, open_)
         possible = question.fix_by_time() if kind.name == "window" and not open_.all() else question.fix_by_flow()
-        answer = question.solve(min(self.incumbent.left, 1.0 + 0.02 * self.count)) if possible else "refuted"
+        answer = question.solve(min(self.incumbent.left, 0.4 + 0.01 * self.count)) if possible else "refuted"
         self.counts.asked += 1
         spent = max(time.monotonic() - began, 1e-3)
         if answer == "improved":
@@ -288,13 +288,9 @@ class _Question:
             return False
         for activity in range(search.count):
             self.add(activity, int(lower[activity]), int(self.end - tail[activity]), bool(self.open[activity]))
-        pairs = {
-            (activity, int(after))
-            for activity in range(search.count)
-            for after in network.succ[network.succ_start[activity] : network.succ_start[activity + 1]]
-        }
-        for before, then in pairs | self.flows():
-            self.model.add(self.finish[before] <= self.start[then])
+        givers = np.repeat(np.arange(search.count), np.diff(network.succ_start)).tolist()
+        for first, then in set(zip(givers, network.succ.tolist(), strict=True)) | self.flows():
+            self.model.add(self.finish[first] <= self.start[then])
         return True
 
     def flows(self) -> set[tuple[int, int]]:

@@ -165,7 +165,7 @@ class _GeneticSearch:
         effort: SearchEffort,
         seed: int,
     ) -> None:
-        from pathloom.schedule._project_search_kernels import Population
+        from pathloom.schedule._project_offspring_kernels import Population
 
         self.generator = generator
         self.incumbent = incumbent

@@ -21,7 +21,7 @@ from pathloom.plan import InputError
 from pathloom.schedule.shops import Ints, Positions, Project
 
 if TYPE_CHECKING:
-    from pathloom.schedule._project_kernels import Network, Scratch
+    from pathloom.schedule._project_order_kernels import Network, Scratch
 
 WORD_BITS = 62
 """Bits of a 64-bit integer that fields take up: the sign stays 0, and one bit is spare."""
@@ -100,7 +100,7 @@ class Generator:
         InputError
             Where precedences form a cycle.
         """
-        from pathloom.schedule._project_kernels import Network
+        from pathloom.schedule._project_order_kernels import Network
 
         forward = topological_order(project)
         kept, kinds = useful_modes(project)
@@ -165,7 +165,8 @@ class Generator:
         mode
             Local modes, shape (activities,); the first of each activity by default.
         """
-        from pathloom.schedule._project_kernels import FORWARD, serial_pass
+        from pathloom.schedule._project_kernels import serial_pass
+        from pathloom.schedule._project_order_kernels import FORWARD
 
         begin = np.zeros(self.project.activities, np.int64)
         listed = np.ascontiguousarray(order, dtype=np.int32)
@@ -178,7 +179,8 @@ class Generator:
         `order` lists each activity after its successors. The result is moved so that no activity starts before its
         release and at least one starts at it (or at 0).
         """
-        from pathloom.schedule._project_kernels import BACKWARD, serial_pass
+        from pathloom.schedule._project_kernels import serial_pass
+        from pathloom.schedule._project_order_kernels import BACKWARD
 
         net = self.network
         mirrored = np.zeros(self.project.activities, np.int64)
@@ -218,7 +220,7 @@ class Generator:
 
     def list_by_key(self, key: NDArray[np.number]) -> Positions:
         """All activities, each after its predecessors, otherwise by rising key."""
-        from pathloom.schedule._project_kernels import FORWARD, list_by_key
+        from pathloom.schedule._project_order_kernels import FORWARD, list_by_key
 
         order = np.zeros(self.project.activities, np.int32)
         list_by_key(self.network, np.ascontiguousarray(key, dtype=np.float64), FORWARD, order)
@@ -264,10 +266,10 @@ def pack(demand: Ints, capacity: Ints) -> tuple[Ints, Ints, Ints]:
     need = np.zeros((len(demand), words), np.int64)
     full = np.zeros(words, np.int64)
     guard = np.zeros(words, np.int64)
-    for at, shift, resource in fields:
-        bits = max(int(capacities[resource]), 1).bit_length()
-        need[:, at] += demand[:, resource] << shift
-        full[at] += int(capacities[resource] + (1 << bits)) << shift
+    for at, shift, column in fields:
+        bits = max(int(capacities[column]), 1).bit_length()
+        need[:, at] += demand[:, column] << shift
+        full[at] += int(capacities[column] + (1 << bits)) << shift
         guard[at] += 1 << (shift + bits)
     return need, full, guard
 
@@ -321,7 +323,7 @@ def _horizon(network: Network) -> int:
 
 
 def _working_memory(network: Network) -> Scratch:
-    from pathloom.schedule._project_kernels import Scratch
+    from pathloom.schedule._project_order_kernels import Scratch
 
     count = len(network.release)
     horizon = _horizon(network)
