@@ -13,7 +13,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from pathloom.plan import ProvenInfeasible
+from pathloom.plan import InputError, ProvenInfeasible
 from pathloom.schedule.constraint_model import ConstraintModel
 from pathloom.schedule.incumbent import Incumbent, Translated
 from pathloom.schedule.problem import Problem
@@ -67,6 +67,8 @@ def cp_sat(
     ------
     ProvenInfeasible
         If CP-SAT proves that there is no schedule (of the unrestricted problem).
+    InputError
+        If numbers are so large that sums of products leave 64 bits.
     """
     stated = ConstraintModel(problem, latest)
     level = len(held)
@@ -99,7 +101,10 @@ def cp_sat(
     if restrict is None and status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         incumbent.raise_bound(math.ceil(solver.best_objective_bound - 1e-6), name)
     if status == cp_model.MODEL_INVALID:
-        raise ValueError(f"CP-SAT refuses the model: {stated.model.validate()}")
+        reason = stated.model.validate()
+        if "overflow" in reason:
+            raise InputError("the numbers are too large: weights times times must stay below 2^62", key=problem.name)
+        raise ValueError(f"CP-SAT refuses the model: {reason}")
     if status == cp_model.INFEASIBLE and restrict is None and not held and latest is None and incumbent.value is None:
         raise ProvenInfeasible("constraints", "no schedule keeps all constraints (proven by CP-SAT)")
     return status in (cp_model.OPTIMAL, cp_model.INFEASIBLE)

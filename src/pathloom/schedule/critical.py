@@ -31,7 +31,9 @@ def critical_tasks(problem: Problem, schedule: Schedule) -> list[int]:
     task = int(present[np.argmax(schedule.end[present])])
     path = [task]
     while True:
-        held = before.get(task) or _sharing(problem, schedule, ends, task)
+        held = before.get(task)
+        if held is None:
+            held = _sharing(problem, schedule, ends, task)
         if held is None or held in path:  # tasks of no duration may wait for each other at one moment
             return path[::-1]
         path.append(held)

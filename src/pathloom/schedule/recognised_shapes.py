@@ -7,6 +7,7 @@ the problem. The objective must be the makespan alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -222,11 +223,30 @@ def _chains(problem: Problem, compiled: Compiled) -> list[list[int]] | None:
     return chains if sum(map(len, chains)) == count else None  # a circle has no head
 
 
+def _runs_in_a_circle(compiled: Compiled) -> bool:
+    """Whether precedences lead back to where they began; tasks of no length may do so."""
+    if (compiled.first < compiled.second).all():
+        return False
+    leading: dict[int, set[int]] = {}
+    for first, second in zip(compiled.first.tolist(), compiled.second.tolist(), strict=True):
+        leading.setdefault(second, set()).add(first)
+    try:
+        TopologicalSorter(leading).prepare()
+    except CycleError:
+        return True
+    return False
+
+
 def _project(problem: Problem) -> Shape | None:
     """As a project: any precedences, renewable and consumable resources, machines of capacity 1 among them."""
     compiled = problem.compiled
     if compiled.blocking.any() or (compiled.max_lag < LATEST).any() or (compiled.demand_amount < 0).any():
         return None
+    if _runs_in_a_circle(compiled):
+        return None
+    machine = compiled.resource_kind[compiled.demand_resource] == RESOURCE_KINDS.index(Machine)
+    if (compiled.mode_duration[compiled.demand_mode[machine]] == 0).any():
+        return None  # on a machine a task of no length is at no time inside another one, in a project it may be
     consumable = compiled.resource_kind == RESOURCE_KINDS.index(Consumable)
     amounts = np.zeros((len(compiled.mode_duration), len(problem.resources)), np.int64)
     np.add.at(amounts, (compiled.demand_mode, compiled.demand_resource), compiled.demand_amount)

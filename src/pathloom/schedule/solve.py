@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from pathloom.plan import NoPlanFound, OnProgress, stop_requested
+from pathloom.plan import NoPlanFound, OnProgress, ProvenInfeasible, stop_requested
+from pathloom.schedule.conflicts import conflicting_constraints, obvious_conflict, proven_infeasible
 from pathloom.schedule.incumbent import Improvement, Incumbent, Translated
 from pathloom.schedule.problem import Problem
 from pathloom.schedule.recognised_shapes import Shape, recognised_shape
@@ -28,6 +29,8 @@ METHODS = {
 }
 
 Run = Callable[[], Any]
+EXPLAIN = 10.0
+"""Most seconds for finding out why a problem has no schedule."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,33 @@ def solve(
     Raises
     ------
     ProvenInfeasible
-        If there is no schedule.
+        If there is no schedule; names a smallest set of constraints that cannot hold together.
     NoPlanFound
         If none was found in time.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method '{method}', expected one of {', '.join(METHODS)}")
     threads = workers or len(os.sched_getaffinity(0))
+    conflict = obvious_conflict(problem)
+    if conflict:
+        raise proven_infeasible(conflict)
+    try:
+        return _solve(problem, method, time_limit, seed, threads, on_progress, initial)
+    except ProvenInfeasible as error:
+        limit = min(EXPLAIN, max(1.0, time_limit))
+        found = conflicting_constraints(problem, time_limit=limit, workers=threads)
+        raise (proven_infeasible(found) if found else error) from None
+
+
+def _solve(
+    problem: Problem,
+    method: str,
+    time_limit: float,
+    seed: int,
+    threads: int,
+    on_progress: OnProgress | None,
+    initial: Schedule | None,
+) -> Result:
     shape = None if method == "cp-sat" else recognised_shape(problem)
     incumbent: Incumbent[Any] = Incumbent(time_limit, on_progress=on_progress)
     if shape is None:
@@ -111,6 +134,8 @@ def solve(
     effort = _Effort(shape, incumbent, seed, threads)
     {"auto": effort.portfolio, "search": effort.search_alone, "rules": effort.construct}[method]()
     found = incumbent.best()
+    if found is None and method == "rules" and incumbent.left > 0:
+        raise NoPlanFound(f"no dispatching rule makes a schedule of this {shape.name}")
     if found is None:
         raise NoPlanFound("the time limit ended the search first")
     schedule = shape.schedule(found[1])
@@ -201,8 +226,11 @@ class _Effort:
             incumbent.offer(int(ends.max(initial=0)), (alternative, start), "earliest completion")
         else:
             from pathloom.schedule.project_bounds import project_bound
+            from pathloom.schedule.project_rules import project_rules
 
             incumbent.raise_bound(*project_bound(view))
+            for name, mode, start in project_rules(view, seed=seed):
+                incumbent.offer(int((start + view.mode_duration[mode]).max(initial=0)), (mode, start), name)
 
     def search_alone(self) -> None:
         """Searches of the shape on all cores."""

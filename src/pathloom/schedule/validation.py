@@ -32,10 +32,10 @@ def validate(problem: Problem) -> None:
     names: set[str] = set()
     for position, resource in enumerate(problem.resources):
         where = f"resources[{position}]"
+        _resource(where, resource)
         _expect(bool(resource.name), where, "expected a name")
         _expect(resource.name not in names, where, f"the name '{resource.name}' is taken already")
         names.add(resource.name)
-        _resource(where, resource)
     for position, job in enumerate(problem.jobs):
         where = f"jobs[{position}]"
         _whole(where, "release", job.release)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
 from pathloom.plan import Plan, Violation
 from pathloom.schedule.check import check_objective, check_schedule
-from pathloom.schedule.problem import Problem
+from pathloom.schedule.problem import Consumable, Problem
 from pathloom.schedule.schedule import Schedule
 
 
@@ -18,36 +23,54 @@ def check(problem: Problem, plan: Plan) -> list[Violation]:
     found = list(check_schedule(problem, schedule))
     if found:
         return found
-    levels = len(problem.objective)
-    values = [int(plan.objective.value), *(int(plan.metrics[f"level {number}"]) for number in range(1, levels))]
-    found += check_objective(problem, schedule, tuple(values))
+    values = [plan.objective.value, *(plan.metrics.get(f"level {n}") for n in range(1, len(problem.objective)))]
+    whole = [value for value in values if isinstance(value, int | float) and float(value).is_integer()]
+    if len(whole) < len(values):
+        found.append(Violation("objective", f"expected a whole number for every level, found {values}"))
+    else:
+        found += check_objective(problem, schedule, tuple(int(value) for value in whole))
     if plan.bound is not None and plan.bound > plan.objective.value:
         found.append(Violation("objective", f"the value {plan.objective.value:g} is below the bound {plan.bound:g}"))
     found += _timeline(problem, plan)
     return found
 
 
+Span = tuple[int, str, str, float, float]
+"""Task, resource, what it does there, from when, until when."""
+
+
 def _timeline(problem: Problem, plan: Plan) -> list[Violation]:
     shown = plan.timeline
-    schedule: Schedule = plan.decisions
-    if "task" not in shown.columns:
-        return [Violation("timeline", "has no column 'task'")]
-    spans = zip(shown.columns["task"].tolist(), shown.start.tolist(), shown.end.tolist(), strict=True)
-    seen = set()
-    for task, start, end in spans:
-        if not 0 <= task < len(problem.tasks) or schedule.mode[task] < 0:
-            return [Violation("timeline", f"shows a task {task} that is not carried out")]
-        if start < schedule.start[task] or end > schedule.departure[task]:
-            name = problem.task_name(task)
-            return [Violation("timeline", f"shows {name} outside of its time", items=(name,))]
-        seen.add(task)
-    for task in range(len(problem.tasks)):
-        mode = int(schedule.mode[task])
-        used = [] if mode < 0 else problem.tasks[task].modes[mode].demands
-        visible = any(
-            demand.amount > 0 and not hasattr(problem.resources[demand.resource], "supplies") for demand in used
+    tasks = shown.columns.get("task")
+    if tasks is None or (tasks.size and not np.issubdtype(tasks.dtype, np.integer)):
+        return [Violation("timeline", "has no column 'task' of whole numbers")]
+    found: Counter[Span] = Counter(
+        (task, shown.resources[resource], shown.kinds[kind], start, end)
+        for task, resource, kind, start, end in zip(
+            *(column.tolist() for column in (tasks, shown.resource, shown.kind, shown.start, shown.end)), strict=True
         )
-        if visible and task not in seen:
-            name = problem.task_name(task)
-            return [Violation("timeline", f"does not show {name}", items=(name,))]
+    )
+    expected = Counter(_spans(problem, plan.decisions))
+    for wrong, said in ((expected - found, "does not show"), (found - expected, "shows")):
+        for task, resource, kind, start, end in wrong:
+            name = problem.task_name(task) if 0 <= task < len(problem.tasks) else f"a task {task}"
+            message = f"{said} {name} on {resource} in [{start:g}, {end:g}): {kind}"
+            return [Violation("timeline", message, items=(name,), resources=(resource,))]
     return []
+
+
+def _spans(problem: Problem, schedule: Schedule) -> Iterator[Span]:
+    """What a timeline of the schedule shows."""
+    for number, task in enumerate(problem.tasks):
+        if schedule.mode[number] < 0:
+            continue
+        start, end, gone = (int(column[number]) for column in (schedule.start, schedule.end, schedule.departure))
+        for demand in task.modes[schedule.mode[number]].demands:
+            resource = problem.resources[demand.resource]
+            if demand.amount == 0 or isinstance(resource, Consumable):
+                continue
+            last = gone if demand.end is None else min(gone, start + demand.end)
+            first = min(end, start + demand.start)
+            yield number, resource.name, "work", first, max(first, min(last, end))
+            if last > end:
+                yield number, resource.name, "blocked", end, last

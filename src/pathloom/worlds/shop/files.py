@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pathloom.schedule.problem import Machine, Problem
 from pathloom.schedule.schedule import Schedule
 from pathloom.timeline import Timeline
 from pathloom.worlds.shop.problem_file import EXAMPLE, problem_from_dict, read_problem
-from pathloom.worlds.shop.problem_writing import problem_to_dict
+from pathloom.worlds.shop.problem_writing import file_order, problem_to_dict
 from pathloom.worlds.shop.project_files import is_psplib, read_project
 from pathloom.worlds.shop.shop_files import job_shop_kind, read_flexible_shop, read_job_shop, read_taillard
 
@@ -23,6 +24,13 @@ FORMAT = "pathloom-shop-plan-1"
 OWN = "scheduling problem"
 PROJECT = "project (PSPLIB)"
 COLUMNS = ("start", "end", "mode", "departure", "address")
+# A line "kind: shop" of YAML, or the key in JSON before anything nested.
+_STATED = re.compile(
+    r"""^[ \t]*["']?kind["']?[ \t]*:[ \t]*["']?shop["']?[ \t]*,?[ \t]*(\#.*)?$"""
+    r"""|\A\s*\{[^{}\[\]]*["']?\bkind["']?\s*:\s*["']?shop["']?\s*[,}]""",
+    re.MULTILINE,
+)
+_TAGGED = re.compile(r"""\A\s*\{[^{}\[\]]*"format"\s*:""")
 
 
 def example() -> str:
@@ -33,9 +41,7 @@ def example() -> str:
 def recognise(path: Path, head: str) -> str | None:
     """Kind of scheduling problem that a file holds, from its name and its first text."""
     if path.name.removesuffix(".gz").endswith((".yaml", ".yml", ".json")):
-        lines = {line.strip().strip(",").replace('"', "").replace("'", "") for line in head.splitlines()}
-        compact = head.replace(" ", "").replace('"', "").replace("\n", "")
-        return OWN if "kind: shop" in lines or compact.startswith("{kind:shop,") else None
+        return OWN if _STATED.search(head) and not _TAGGED.search(head) else None
     if is_psplib(head):
         return PROJECT
     return job_shop_kind(head)
@@ -71,6 +77,7 @@ def load(path: Path, blocking: bool = False, no_wait: bool = False, swap: bool =
         problem = readers.get(kind, read_job_shop)(path)
     if blocking and no_wait:
         raise InputError("expected blocking or no_wait, not both", file=str(path), key="no_wait")
+    problem = replace(problem, swap=problem.swap and swap)
     if not (blocking or no_wait):
         return problem
     if not all(isinstance(resource, Machine) for resource in problem.resources):
@@ -78,18 +85,26 @@ def load(path: Path, blocking: bool = False, no_wait: bool = False, swap: bool =
     links = tuple(
         replace(link, blocking=blocking, max_lag=0 if no_wait else link.max_lag) for link in problem.precedences
     )
-    return replace(problem, precedences=links, swap=swap)
+    try:
+        return replace(problem, precedences=links)
+    except ValueError as error:
+        raise InputError(str(error), file=str(path)) from None
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
     """A plan with its problem as a plain dictionary."""
+    # The file lists tasks job by job, whatever their order in the problem.
+    order = np.array(file_order(plan.problem), dtype=np.int64)
     schedule: Schedule = plan.decisions
+    shown = plan.timeline
+    place = np.argsort(order).astype(np.int32)
+    shown = replace(shown, columns={**shown.columns, "task": place[shown.columns["task"]]})
     return {
         "format": FORMAT,
         "problem": problem_to_dict(plan.problem),
         **plan.record(),
-        "schedule": {name: getattr(schedule, name).tolist() for name in COLUMNS},
-        "timeline": plan.timeline.to_dict(),
+        "schedule": {name: getattr(schedule, name)[order].tolist() for name in COLUMNS},
+        "timeline": shown.to_dict(),
     }
 
 

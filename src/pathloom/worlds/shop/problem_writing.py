@@ -19,20 +19,32 @@ from pathloom.schedule.problem import (
 )
 
 
+def file_order(problem: Problem) -> list[int]:
+    """Tasks in the order in which the file lists them: those of the first job, of the next, ..., then those of none."""
+    last = len(problem.jobs)
+    jobs = [last if task.job is None else task.job for task in problem.tasks]
+    return sorted(range(len(jobs)), key=lambda task: jobs[task])
+
+
 def problem_to_dict(problem: Problem) -> dict[str, Any]:
-    """A problem as a mapping that `problem_from_dict` reads; keys that say nothing new are left out."""
-    names = [job.name or f"job {number}" for number, job in enumerate(problem.jobs)]
-    names = _unique(names)
+    """A problem as a mapping that `problem_from_dict` reads; keys that say nothing new are left out.
+
+    Tasks come in `file_order`; unnamed jobs and tasks get names, and names that are taken already a number.
+    """
+    jobs_taken: set[str] = set()
+    names = [_untaken(job.name or f"job {number}", jobs_taken) for number, job in enumerate(problem.jobs)]
     own: dict[int | None, list[int]] = {}
     for number, found_task in enumerate(problem.tasks):
         own.setdefault(found_task.job, []).append(number)
     called: dict[int, str] = {}
+    taken: set[str] = set()
     entries: dict[int | None, list[dict[str, Any]]] = {}
     for job, members in own.items():
-        titles = _unique([problem.tasks[task].name or f"task {place}" for place, task in enumerate(members)])
+        prefix = "" if job is None else f"{names[job]}."
         entries[job] = []
-        for task, title in zip(members, titles, strict=True):
-            called[task] = title if job is None else f"{names[job]}.{title}"
+        for place, task in enumerate(members):
+            title = _untaken(problem.tasks[task].name or f"task {place}", taken, prefix)
+            called[task] = prefix + title
             entries[job].append({"name": title, **_task_entry(problem, problem.tasks[task])})
     jobs = [
         _kept(
@@ -46,9 +58,12 @@ def problem_to_dict(problem: Problem) -> dict[str, Any]:
         for number, job in enumerate(problem.jobs)
     ]
     resources = [resource.name for resource in problem.resources]
-    levels: list[dict[Measure, int]] = [
-        {criterion.measure: criterion.weight for criterion in level} for level in problem.objective
-    ]
+    levels: list[dict[Measure, int]] = []
+    for level in problem.objective:
+        weights: dict[Measure, int] = {}
+        for criterion in level:
+            weights[criterion.measure] = weights.get(criterion.measure, 0) + criterion.weight
+        levels.append(weights)
     found = _kept(
         resources=[_resource_entry(resource) for resource in problem.resources] or None,
         jobs=jobs or None,
@@ -105,24 +120,21 @@ def problem_to_dict(problem: Problem) -> dict[str, Any]:
         or None,
         swap=None if problem.swap else False,
     )
-    return {"kind": "shop", "name": problem.name, "unit": problem.unit, **found, "objective": levels}
+    titles = _kept(name=problem.name or None, unit=problem.unit or None)
+    return {"kind": "shop", **titles, **found, "objective": levels}
 
 
 def _kept(**entries: Any) -> dict[str, Any]:
     return {key: value for key, value in entries.items() if value is not None}
 
 
-def _unique(names: list[str]) -> list[str]:
-    """`names` with a number added to those that occur again."""
-    seen: set[str] = set()
-    found = []
-    for name in names:
-        title, number = name, 2
-        while title in seen:
-            title, number = f"{name} ({number})", number + 1
-        seen.add(title)
-        found.append(title)
-    return found
+def _untaken(name: str, taken: set[str], prefix: str = "") -> str:
+    """`name`, with a number if it is in `taken` with the prefix already, to which it is added."""
+    title, number = name, 2
+    while prefix + title in taken:
+        title, number = f"{name} ({number})", number + 1
+    taken.add(prefix + title)
+    return title
 
 
 def _resource_entry(resource: Resource) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from pathloom.schedule.recognised_shapes import recognised_shape
 from pathloom.schedule.shops import Project
 
 MOST_JOBS = 100_000
+LARGEST = 10**9
+"""Durations, requests and capacities above this are taken for mistakes."""
 
 
 def is_psplib(head: str) -> bool:
@@ -48,6 +50,8 @@ def read_project(path: Path) -> Problem:
     )
     renewable = _stated(path, lines, r"- renewable *: *(-?\d+)", "- renewable : N")
     consumable = _stated(path, lines, r"- nonrenewable *: *(-?\d+)", "- nonrenewable : N")
+    if min(renewable, consumable) < 0:
+        raise InputError("expected numbers of resources of at least 0", file=str(path), key="RESOURCES")
     if not 2 <= count <= MOST_JOBS:
         raise InputError(f"expected 2 to {MOST_JOBS:,} jobs, found {count}", file=str(path), key="jobs")
     if _stated(path, lines, r"- doubly constrained *: *(-?\d+)", "- doubly constrained : N"):
@@ -57,8 +61,8 @@ def read_project(path: Path) -> Problem:
     _requests(path, lines, jobs, resources)
     where, capacities = _capacities(path, lines, resources)
     for capacity in capacities:
-        if capacity < 0:
-            raise _wrong(path, where, f"expected capacities of at least 0, found {capacity}")
+        if not 0 <= capacity <= LARGEST:
+            raise _wrong(path, where, f"expected capacities from 0 to {LARGEST:,}, found {capacity}")
     model = Model(Path(path.name.removesuffix(".gz")).stem)
     handles: list[ResourceHandle] = [
         model.renewable(f"R{number + 1}", capacities[number])
@@ -66,7 +70,10 @@ def read_project(path: Path) -> Problem:
         else model.consumable(f"N{number - renewable + 1}", capacities[number])
         for number in range(resources)
     ]
-    dummies = {number for number in (1, count) if all(not any((d, *needs)) for d, needs in jobs[number].choices)}
+    # Source and sink order nothing that is not ordered without them, unless something else comes before or after them.
+    after = {following for job in jobs.values() for following in job.successors}
+    ends = [number for number, outside in ((1, 1 not in after), (count, not jobs[count].successors)) if outside]
+    dummies = {number for number in ends if all(not any((d, *needs)) for d, needs in jobs[number].choices)}
     tasks = {}
     for number, job in jobs.items():
         if number in dummies:
@@ -144,7 +151,7 @@ def write_project(problem: Problem) -> str:
 def _stated(path: Path, lines: list[str], pattern: str, expected: str) -> int:
     for line in lines:
         found = re.search(pattern, line)
-        if found:
+        if found and len(found[1]) < 19:
             return int(found[1])
     raise InputError(f"expected a line '{expected}'", file=str(path))
 
@@ -208,8 +215,9 @@ def _requests(path: Path, lines: list[str], jobs: dict[int, _Job], resources: in
             raise _wrong(
                 path, number, f"expected mode {mode} of job {present}: mode, duration and {resources} requests"
             )
-        if min(values[1:]) < 0:
-            raise _wrong(path, number, f"expected durations and requests of at least 0, found {min(values[1:])}")
+        for value in values[1:]:
+            if not 0 <= value <= LARGEST:
+                raise _wrong(path, number, f"expected durations and requests from 0 to {LARGEST:,}, found {value}")
         jobs[present].choices.append((values[1], values[2:]))
     for name, job in jobs.items():
         if len(job.choices) != job.modes:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pathloom.data.reading import read_text
+import numpy as np
+
+from pathloom.data.reading import HEAD_BYTES, read_text
 from pathloom.plan import InputError
 from pathloom.schedule.model import Model
 from pathloom.schedule.problem import Problem
@@ -23,14 +25,17 @@ from pathloom.schedule.shops import FlexibleShop, JobShop
 MOST_OPERATIONS = 1_000_000
 LONGEST = 10**9
 """Durations above this are taken for mistakes."""
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?$")
+MOST_MACHINES = 100_000
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]*)?$")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}$")
 Row = tuple[int, list[int]]
 """Number of a line in the file, and the whole numbers on it."""
 
 
 def job_shop_kind(head: str) -> str | None:
     """Which of the formats a text begins like, from its first rows."""
-    lines = [line.split() for line in head.splitlines()[:-1] or head.splitlines()]
+    whole = len(head) < HEAD_BYTES  # else the last line may be cut off
+    lines = [line.split() for line in (head.splitlines() if whole else head.splitlines()[:-1])]
     lines = [words for words in lines if words and not words[0].startswith("#")]
     if not lines:
         return None
@@ -40,23 +45,30 @@ def job_shop_kind(head: str) -> str | None:
     sizes = lines[0]
     if not 2 <= len(sizes) <= 3 or not all(_NUMBER.match(word) for word in sizes):
         return None
-    if not sizes[0].isdigit() or not sizes[1].isdigit():
+    if not _WHOLE.match(sizes[0]) or not _WHOLE.match(sizes[1]):
         return None
     jobs, machines = int(sizes[0]), int(sizes[1])
-    rows = lines[1 : 1 + jobs]
+    rows = lines[1 : 1 + max(1, jobs)]
     if not rows or not all(_NUMBER.match(word) for words in rows[:3] for word in words):
         return None
-    if len(sizes) == 2 and len(rows[0]) == 2 * machines and not _flexible(rows):
+    if len(sizes) == 2 and (_classic(rows, machines) or not _flexible(rows)):
         return "job shop (JSPLIB)"
     if _flexible(rows):
         return "flexible job shop (FJSPLIB)"
     return "job shop (JSPLIB)" if len(sizes) == 2 else "flexible job shop (FJSPLIB)"
 
 
+def _classic(rows: list[list[str]], machines: int) -> bool:
+    """Whether each row visits each machine once."""
+    return all(
+        len(words) == 2 * machines and {*words[::2]} == {str(number) for number in range(machines)} for words in rows
+    )
+
+
 def _flexible(rows: list[list[str]]) -> bool:
     """Whether each row reads as operations with alternatives, to its very end."""
     for words in rows:
-        if not all(word.isdigit() for word in words):
+        if not all(_WHOLE.match(word) for word in words):
             return False
         numbers = [int(word) for word in words]
         at = 1
@@ -101,7 +113,7 @@ def read_taillard(path: Path) -> Problem:
     rows: list[Row] = []
     for number, text in enumerate(read_text(path).splitlines(), start=1):
         words = text.split()
-        if words and all(re.match(r"[+-]?\d+$", word) for word in words):
+        if words and all(_WHOLE.match(word) for word in words):
             rows.append((number, [int(word) for word in words]))
     jobs, machines = _sizes(path, rows)
     tables = rows[1:]
@@ -150,6 +162,8 @@ def read_flexible_shop(path: Path) -> Problem:
             raise _wrong(path, number, f"expected {values[0]} operations in {at} numbers, found {len(values)} numbers")
         table.append(operations)
         lines.append(number)
+    if machines > MOST_MACHINES:
+        raise _wrong(path, rows[0][0], f"expected at most {MOST_MACHINES:,} machines, found {machines:,}")
     first = 0 if any(machine == 0 for job in table for op in job for machine, _ in op) else 1
     _limit(path, sum(len(op) for job in table for op in job))
     model = Model(_stem(path))
@@ -183,6 +197,8 @@ def write_job_shop(problem: Problem) -> str:
     view = shape.view if shape else None
     if not isinstance(view, JobShop) or view.blocking or view.no_wait or view.release.any():
         raise ValueError("expected a classic job shop without releases")
+    if (np.diff(view.job_start) > view.machines).any():
+        raise ValueError("expected no more operations of a job than there are machines")
     lines = [f"{view.jobs} {view.machines}"]
     for job in range(view.jobs):
         span = range(view.job_start[job], view.job_start[job + 1])
@@ -191,19 +207,20 @@ def write_job_shop(problem: Problem) -> str:
 
 
 def write_flexible_shop(problem: Problem) -> str:
-    """A flexible job shop as an FJSPLIB text (machines from 0); errors as `write_job_shop`."""
+    """A flexible job shop as an FJSPLIB text (machines from 1); errors as `write_job_shop`."""
     shape = recognised_shape(problem)
     view = shape.view if shape else None
     if not isinstance(view, FlexibleShop) or view.release.any():
         raise ValueError("expected a flexible job shop without releases")
-    lines = [f"{view.jobs} {view.machines}"]
+    average = len(view.alternative_machine) / view.operations  # tells the format from that of job shops
+    lines = [f"{view.jobs} {view.machines} {average:.2f}"]
     for job in range(view.jobs):
         span = range(view.job_start[job], view.job_start[job + 1])
         words = [str(len(span))]
         for operation in span:
             choices = range(view.alternative_start[operation], view.alternative_start[operation + 1])
             words.append(str(len(choices)))
-            words += [f"{view.alternative_machine[a]} {view.alternative_duration[a]}" for a in choices]
+            words += [f"{view.alternative_machine[a] + 1} {view.alternative_duration[a]}" for a in choices]
         lines.append(" ".join(words))
     return "\n".join(lines) + "\n"
 
@@ -225,11 +242,10 @@ def _rows(path: Path) -> list[Row]:
             continue
         if not rows:  # the first one may end in an average
             words = [word.split(".")[0] or "0" for word in words]
-        try:
-            rows.append((number, [int(word) for word in words]))
-        except ValueError:
-            wrong = next(word for word in words if not re.match(r"[+-]?\d+$", word))
-            raise _wrong(path, number, f"expected whole numbers, found '{wrong[:20]}'") from None
+        for word in words:
+            if not _WHOLE.match(word):
+                raise _wrong(path, number, f"expected whole numbers, found '{word[:20]}'")
+        rows.append((number, [int(word) for word in words]))
     return rows
 
 
