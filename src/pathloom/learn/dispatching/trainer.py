@@ -101,9 +101,14 @@ class TrainingSettings:
 
 SETTINGS: dict[ProblemKind, TrainingSettings] = {
     "job-shop": TrainingSettings(),
-    # Alternatives cost the teacher more, so that there are fewer lessons, which fewer steps have learned by heart.
+    # Alternatives cost the teacher more, so that there are fewer lessons, which fewer steps have learned by heart; and
+    # what it makes of bad beginnings in so short a time teaches little.
     "flexible-shop": TrainingSettings(
-        sizes=((8, 4), (8, 6), (10, 5), (10, 6), (12, 8)), judged=((10, 6), (15, 8), (20, 10)), effort=0.02, steps=16
+        sizes=((8, 4), (8, 6), (10, 5), (10, 6), (12, 8)),
+        judged=((10, 6), (15, 8), (20, 10)),
+        effort=0.02,
+        imitation=0.9,
+        steps=16,
     ),
 }
 

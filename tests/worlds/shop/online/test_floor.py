@@ -83,7 +83,7 @@ def orders_of(shop: JobShop, start: np.ndarray) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 100_000))
 def test_an_undisturbed_run_in_given_orders_has_the_starts_of_the_longest_paths(kind: str, seed: int) -> None:
     shop = random_shop(seed, kind, jobs=4, machines=3)
@@ -270,7 +270,7 @@ TROUBLES = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     kind=st.sampled_from(["swap", "buffers"]),
@@ -285,7 +285,7 @@ def test_the_compiled_floor_does_what_a_slow_floor_does(
     assert simulate(shop, rule, trouble, seed=seed).makespan == SlowFloor(shop, rule, trouble, seed).run()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     kind=st.sampled_from(list(KINDS)),
@@ -386,7 +386,7 @@ def leads_out_by_trying_everything(shop: JobShop, place: tuple[int, ...]) -> boo
     return search(place)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), repeats=st.booleans())
 def test_without_swaps_a_move_is_offered_only_if_all_jobs_can_still_leave(seed: int, repeats: bool) -> None:
     shop = random_shop(seed, "no swap", jobs=4, machines=4, repeats=repeats)

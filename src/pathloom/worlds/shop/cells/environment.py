@@ -24,14 +24,18 @@ class CellEnvironment:
 
     An observation holds "places" (E, P, features), "overall" (E, features) and "mask" (E, 3P + 1); see
     `_rule_kernels.observe` and `_cell_kernels` for the numbering of actions. The reward of a decision is the progress
-    of items in it less the time that it took, in units of the bound's time per item, so that a control that reaches the
-    bound earns about nothing and any other one less; broken dwell limits cost `penalty` each.
+    of items in it less the time that it took, in units of `pace` seconds per item (the bound's without it), so that a
+    control of that pace earns about nothing; broken dwell limits cost `penalty` each. Where rewards are discounted by
+    decisions, `pace` should be near what the control does: else it gains by cutting time into more decisions.
     """
 
-    def __init__(self, cell: Cell, copies: int, *, lot: int | None = None, penalty: float = PENALTY) -> None:
+    def __init__(
+        self, cell: Cell, copies: int, *, lot: int | None = None, penalty: float = PENALTY, pace: float | None = None
+    ) -> None:
         self.cell, self.copies, self.penalty = cell, copies, penalty
         self.lot = cell.lot if lot is None else lot
         self.arrays = cell_arrays(cell)
+        self._correction = 0.0 if pace is None else 1.0 / self.arrays.scale - 1.0 / pace
         places = len(cell.places)
         self.actions = 3 * places + 1
         self._places = np.zeros((copies, places, core.TOKEN_FEATURES), dtype=np.float32)
@@ -67,6 +71,7 @@ class CellEnvironment:
         chosen = np.asarray(actions, dtype=np.int64)
         if not self._mask[np.arange(self.copies), chosen].all():
             raise ValueError("an action is not legal; take one that the mask allows")
+        before = self.state.now.copy()
         step_cells(
             self.arrays,
             self.state,
@@ -79,12 +84,13 @@ class CellEnvironment:
             self.penalty,
             self._quiet,
         )
+        reward = self._reward + self._correction * (self.state.now - before)
         done = self._asked < 0
         if (self._asked == core.STUCK).any():
             raise StuckCell(f"{self.cell.name}: no legal action")
         for e in np.flatnonzero(done):
             self._begin(int(e), self.lot)
-        return self._seen(), self._reward.copy(), done
+        return self._seen(), reward, done
 
     def _seen(self) -> Observation:
         return {"places": self._places.copy(), "overall": self._overall.copy(), "mask": self._mask.copy()}

@@ -22,6 +22,38 @@ from pathloom.worlds.shop.cells.cell import LONGEST, Axis, Buffer, Cell, Port, P
 FORMAT = "pathloom-cell-plan-1"
 KIND = "robot cell"
 
+EXAMPLE = """\
+# Two stations tended by a robot with one arm: pathloom plan cell.yaml
+kind: robot-cell
+name: two stations
+lot: 40
+
+# 'x' is the place along the robot's track in metres, 'angle' where it lies seen from the robot.
+ports:
+  - {name: input, role: input, x: 0, angle: 180}
+  - {name: output, role: output, x: 3, angle: 0}
+
+stations:
+  - {name: wash, x: 1, angle: 90, time: 30 s}
+  - {name: dry, x: 2, angle: 90, time: {low: 35 s, high: 45 s}, longest_wait: 60 s}
+
+robots:
+  - name: robot
+    arms: 1
+    rotation: {speed: 90, acceleration: 180}          # degrees
+    extension: {speed: 0.8, acceleration: 1.6}        # metres
+    lift: {speed: 0.15, acceleration: 0.6}
+    track: {speed: 1.5, acceleration: 1.0}
+    stroke: 1.0
+    lift_stroke: 0.03
+    handshake: 0.4 s
+
+# Every item visits one of the stations of each step.
+recipe:
+  - stations: [wash]
+  - stations: [dry]
+"""
+
 
 def _time(value: Any) -> ProcessTime:
     """A processing time from 60, "60 s", ``{low, high}`` or ``{low, mode, high}``."""
@@ -293,3 +325,8 @@ def read_cell_plan(path: Path) -> Plan:
         raise InputError("expected this key, found none", file=file, key=str(error.args[0])) from None
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"holds no plan: {error}", file=file) from None
+
+
+def example() -> str:
+    """A commented example file: a single-armed robot that tends two stations."""
+    return EXAMPLE

@@ -283,7 +283,7 @@ def train_policy(
             judge()
 
     judge()
-    environment = CellEnvironment(cell, settings.environments)
+    environment = CellEnvironment(cell, settings.environments, pace=rule_seconds)
     left = max(seconds - spent, 0.0)
     history = train_ppo(
         environment,

@@ -62,11 +62,11 @@ class FloorTraining:
     """
 
     shops: DrawnShops = field(default_factory=DrawnShops)
-    teacher: Rollout = field(default_factory=lambda: Rollout(samples=6))
+    teacher: Rollout = field(default_factory=lambda: Rollout(samples=4, rules=("LOR", "LIFO", "SPT")))
     off_path: float = 0.1
-    teach_share: float = 0.3
-    imitate_share: float = 0.3
-    most_samples: int = 60_000
+    teach_share: float = 0.2
+    imitate_share: float = 0.35
+    most_samples: int = 40_000
     temperature: float = 0.01
     batch: int = 128
     learning_rate: float = 2e-3
@@ -178,7 +178,7 @@ def train_floor_policy(
     training: FloorTraining,
     folder: Path,
     *,
-    seconds: float = 1200.0,
+    seconds: float = 600.0,
     seed: int = 0,
     say: Say | None = None,
     clock: Callable[[], float] = time.monotonic,
