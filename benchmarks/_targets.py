@@ -639,6 +639,49 @@ _ALL = (
         "schedule_checker",
         0.0,
     ),
+    Target(
+        "floor-equal",
+        "blocking shop floor, undisturbed, given orders: runs whose starts differ from the static evaluator's",
+        "longest paths in the alternative graph",
+        "0",
+        "shop_floor",
+        0,
+    ),
+    Target(
+        "floor-deadlocks",
+        "random runs with swaps that stand still",
+        "none given",
+        "0 of 10,000",
+        "shop_floor",
+        0,
+    ),
+    Target(
+        "floor-speed",
+        "simulator of blocking shops with swaps, la01-40 sizes, events a second in one thread",
+        "none given",
+        "at least 300,000",
+        "shop_floor",
+        3e5,
+        "at least",
+    ),
+    Target(
+        "interrupted-rules",
+        "la01-40 without buffers, breakdown chances 0 to 0.2: mean makespan of the policy against the best rule, "
+        "percent, worst chance",
+        "best single rule on the same runs",
+        "below 0 at every chance",
+        "interrupted_shops",
+        0.0,
+        "below",
+    ),
+    Target(
+        "interrupted-resolve",
+        "the same: the policy against a CP-SAT re-solve of 1 s at each breakdown, percent, worst chance",
+        "rolling re-solve on the same runs",
+        "reported as it is",
+        "interrupted_shops",
+        None,
+    ),
 )
 
 TARGETS: dict[str, Target] = {target.key: target for target in _ALL}

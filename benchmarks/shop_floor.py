@@ -29,6 +29,8 @@ from pathloom.worlds.shop.online.rules import RULES
 NAME = "shop_floor"
 COLUMNS = ["what", "runs", "as it should be", "events", "million events a second"]
 SPEED_SHOPS = ("la01", "la16", "la31", "ta71")
+BEYOND = "ta71"
+"""Measured and shown, but larger (100x20) than the shops that the target speaks of (la01-40)."""
 
 
 def random_shop(rng: np.random.Generator, jobs: int, machines: int, *, swap: bool = True) -> JobShop:
@@ -122,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         for chance in (0.0, 0.1):
             counted, rate = speed(shop, Disturbances(breakdown_chance=chance), runs)
             rows.append([f"{name}, breakdown chance {chance:g}", runs, None, counted, round(rate, 3)])
-            if rate < slowest and shop.operations <= 300:
+            if rate < slowest and name != BEYOND:
                 slowest, where = rate, f"{name}, chance {chance:g}"
     table = Table(
         title="The blocking shop floor: equality with the static evaluator, deadlocks, speed",
@@ -134,7 +136,8 @@ def main(argv: list[str] | None = None) -> int:
             "Static evaluator: longest paths in the alternative graph, code that the simulator does not share.",
             "Random runs: 2-20 jobs, 2-10 machines, routes with and without repeated machines, any rule, breakdown "
             "chances 0, 0.05 and 0.2, with and without noise.",
-            "Speed: blocking with swaps, rule LOR, one thread, processor time, best of three.",
+            "Speed: blocking with swaps, rule LOR, one thread, processor time, best of three. The target is judged "
+            f"by the slowest of la01-40's sizes; {BEYOND} (100x20) shows how it goes on.",
         ],
         verdicts=[
             TARGETS["floor-equal"].judge(unequal, f"{unequal} of {2 * orders:,}", short_of="--quick" * chosen.quick),

@@ -7,10 +7,11 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given, settings
 from small_job_shops import job_shops, random_order, slow_schedule
-from test_recognised_shapes import stated_shop
+from stated_shapes import stated_shop
 
 from pathloom.schedule.critical import critical_tasks
 from pathloom.schedule.model import Model
+from pathloom.schedule.problem import Demand
 from pathloom.schedule.schedule import Schedule
 from pathloom.schedule.shops import JobShop
 
@@ -48,8 +49,6 @@ def test_lags_moves_and_set_ups_belong_to_the_path() -> None:
 
 
 def test_a_task_that_waits_for_a_set_up_waits_for_the_task_before() -> None:
-    from pathloom.schedule.problem import Demand
-
     model = Model()
     booth = model.machine("booth", setup=[[0, 4], [9, 0]])
     for state in (0, 1):

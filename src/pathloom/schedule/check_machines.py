@@ -60,7 +60,8 @@ def machines(reading: Reading) -> list[Violation]:
         found.append(Violation("overlap", message, names, (machine,)))
 
     last = np.arange(len(rank)) - 1
-    setup = np.where(uses.follows, setup_times(reading, uses.machine, uses.state[last], uses.state), 0)
+    before = np.where(uses.follows, uses.state[last], uses.state)  # a state of another machine means nothing here
+    setup = np.where(uses.follows, setup_times(reading, uses.machine, before, uses.state), 0)
     gap = start - departure[last]
     short = uses.follows & ~clash & (gap < setup)
     no_idle = np.array([isinstance(r, Machine) and r.no_idle for r in reading.problem.resources], np.bool_)

@@ -8,12 +8,14 @@ without any one of its parts the others could be kept.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from pathloom.schedule.compiled import Compiled
 from pathloom.schedule.problem import (
     LATEST,
     AddressRange,
@@ -25,8 +27,8 @@ from pathloom.schedule.problem import (
     Renewable,
 )
 
-PATIENCE = 60
-"""Most times that every distance may be looked at before the search for a circle is given up."""
+PATIENCE = 2.0
+"""Seconds after which the search for a circle is given up."""
 
 
 def obvious_conflict(problem: Problem) -> list[str]:
@@ -131,7 +133,7 @@ def _circle(problem: Problem) -> list[str]:
     limited = ((compiled.latest_start < LATEST) | (compiled.latest_end < LATEST)) & needed
     if not (limited.any() or (compiled.max_lag < LATEST).any() or (compiled.first >= compiled.second).any()):
         return []
-    circle = _positive_circle(2 * len(problem.tasks) + 1, _distances(problem))
+    circle = _positive_circle(_order(compiled), _distances(problem))
     return _in_words(problem, circle)
 
 
@@ -176,6 +178,24 @@ def _distances(problem: Problem) -> list[_Distance]:
     return found
 
 
+def _order(compiled: Compiled) -> list[int]:
+    """All events: the beginning of time, then those of the tasks, each after its predecessors unless in a circle."""
+    count = len(compiled.job)
+    after: list[list[int]] = [[] for _ in range(count)]
+    waits = [0] * count
+    for first, second in zip(compiled.first.tolist(), compiled.second.tolist(), strict=True):
+        after[first].append(second)
+        waits[second] += 1
+    tasks = [task for task in range(count) if not waits[task]]
+    for task in tasks:
+        for following in after[task]:
+            waits[following] -= 1
+            if not waits[following]:
+                tasks.append(following)
+    tasks += [task for task in range(count) if waits[task] > 0]
+    return [2 * count, *(event for task in tasks for event in (2 * task, 2 * task + 1))]
+
+
 def _moves(problem: Problem, link: Precedence) -> list[int]:
     """Transport times between the places where the two tasks may be."""
     if not link.transport:
@@ -191,19 +211,22 @@ def _moves(problem: Problem, link: Precedence) -> list[int]:
     ]
 
 
-def _positive_circle(events: int, distances: list[_Distance]) -> list[_Distance]:
+def _positive_circle(order: list[int], distances: list[_Distance]) -> list[_Distance]:
     """Distances of a circle that add up to more than 0; empty if there is none, or none was found in time.
+
+    `order` is in which order events are looked at first; the last one in number is the beginning of time.
 
     Longest paths by labels: an event that moves puts those that wait for it into a queue; a circle in which each event
     was last moved by the one before it is longer than 0.
     """
+    events, began = len(order), time.monotonic()
     away: list[list[int]] = [[] for _ in range(events)]
     for number, distance in enumerate(distances):
         away[distance.origin].append(number)
     zero = events - 1
     value = [0] * events
     moved_by = [-1] * events
-    queue = deque([zero, *range(zero)])
+    queue = deque(order)
     waiting = [True] * events
     steps, look = 0, events
     while queue:
@@ -223,7 +246,7 @@ def _positive_circle(events: int, distances: list[_Distance]) -> list[_Distance]
                 queue.append(distance.goal)
         if steps >= look:
             circle = _moved_in_a_circle(distances, moved_by)
-            if circle or steps > PATIENCE * (len(distances) + events):
+            if circle or time.monotonic() - began > PATIENCE:
                 return circle
             look = steps + events + len(distances)
     return []
@@ -292,10 +315,10 @@ def taken(problem: Problem, task: int) -> str:
     return str(durations[0]) if len(durations) == 1 else f"{durations[0]} to {durations[-1]}"
 
 
-def window_in_words(field: str, time: int, task: str) -> str:
+def window_in_words(field: str, date: int, task: str) -> str:
     """A window of a task: ``earliest_start``, ``latest_end`` and so on."""
     verb = "starts" if field.endswith("start") else "ends"
-    return f"{task} {verb} {f'at {time} or later' if field.startswith('earliest') else f'by {time}'}"
+    return f"{task} {verb} {f'at {date} or later' if field.startswith('earliest') else f'by {date}'}"
 
 
 def date_in_words(problem: Problem, job: int, field: str) -> str:
@@ -307,12 +330,12 @@ def date_in_words(problem: Problem, job: int, field: str) -> str:
 
 def _bound_in_words(problem: Problem, bound: _Distance, name: Callable[[int], str]) -> str:
     """A window of a task, or the release or deadline of its job where that is what binds."""
-    task, time = problem.tasks[bound.number], abs(bound.least)
-    if task.job is not None and bound.field == "earliest_start" and task.earliest_start < time:
+    task, date = problem.tasks[bound.number], abs(bound.least)
+    if task.job is not None and bound.field == "earliest_start" and task.earliest_start < date:
         return date_in_words(problem, task.job, "release")
-    if task.job is not None and bound.field == "latest_end" and task.latest_end != time:
+    if task.job is not None and bound.field == "latest_end" and task.latest_end != date:
         return date_in_words(problem, task.job, "deadline")
-    return window_in_words(bound.field, time, name(bound.number))
+    return window_in_words(bound.field, date, name(bound.number))
 
 
 def lag_in_words(problem: Problem, link: Precedence, field: str, first: str, second: str) -> str:

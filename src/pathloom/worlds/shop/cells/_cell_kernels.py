@@ -90,6 +90,7 @@ class CellState(NamedTuple):
     at_step: NDArray[np.int64]
     free_arms: NDArray[np.int64]
     gone: NDArray[np.bool_]
+    choice: NDArray[np.int64]  # (E, 3, P): what each action takes: slot of a pick, arm of a place, slot of a swap
     by_then: NDArray[np.float64]  # (S,): scratch of the dwell test
 
 
@@ -291,7 +292,7 @@ def _fill(C: CellArrays, S: CellState, e: int, slot: int, item: int, step: int, 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def commit(C: CellArrays, S: CellState, e: int, r: int, action: int, T: Trace) -> None:
-    """Let robot `r` carry out a legal action from now on."""
+    """Let robot `r` carry out a legal action from now on; `choice` is what the last call of `legal` left."""
     places = C.kind.shape[0]
     now = S.now[e]
     if action == 3 * places:
@@ -317,7 +318,7 @@ def commit(C: CellArrays, S: CellState, e: int, r: int, action: int, T: Trace) -
     S.status[e, r] = BUSY
     S.target[e, r] = p
     if kind == PLACE:
-        arm = best_hand(C, S, e, r, p)
+        arm = best_hand(C, S, e, r, p) if C.ordered else S.choice[e, PLACE, p]
         item, step = S.hand[e, r, arm], S.hand_step[e, r, arm]
         arrive = begin + C.travel[r, S.pose[e, r], 2 * p + arm]
         end = arrive + C.handling[r]
@@ -341,7 +342,7 @@ def commit(C: CellArrays, S: CellState, e: int, r: int, action: int, T: Trace) -
         S.entered[e] += 1
         S.last_entry[e] = arrive
     else:
-        slot = slot_out(C, S, e, p)
+        slot = slot_out(C, S, e, p) if C.ordered else S.choice[e, kind, p]
         item, step = S.item[e, slot], S.step[e, slot]
         take = max(arrive, S.ready[e, slot])
         if take > S.ready[e, slot] + C.longest_wait[p] + EPS:

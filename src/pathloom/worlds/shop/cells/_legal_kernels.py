@@ -250,8 +250,56 @@ def _keeps_limits(C: CellArrays, S: CellState, e: int, r: int, kind: int, p: int
         return False
     if kind == PICK or C.kind[p] != STATION or C.longest_wait[p] == np.inf:
         return True
-    given = best_hand(C, S, e, r, p)
+    given = arm if kind == PLACE else best_hand(C, S, e, r, p)
     return _admits(C, S, e, r, p, S.hand_step[e, r, given], end, slot)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _fetched(C: CellArrays, S: CellState, e: int, r: int, kind: int, p: int, arm: int, hand: int) -> int:
+    """Slot whose item a pick (`hand` < 0) or swap takes, -1 if none may be taken.
+
+    The first one out, unless taking that one could lead into a deadlock where taking another one does not: items of
+    different steps can lie side by side in a station that comes in several.
+    """
+    first = slot_out(C, S, e, p)
+    if first < 0:
+        return -1
+    for s in range(C.first_slot[p] - 1, C.first_slot[p + 1]):
+        slot = first if s < C.first_slot[p] else s
+        if S.item[e, slot] < 0 or (s == first):
+            continue
+        good = True
+        if kind == PICK:
+            following = S.step[e, slot]
+            if C.kind[p] == BUFFER:  # an item in a buffer is fetched only for a station that takes it
+                good = room(C, S, e, r, following, False)
+            elif C.arms.shape[0] == 2:
+                good = False
+                for q in range(C.kind.shape[0]):
+                    good |= C.can[following, q] and C.reach[r, q]
+        if good and _safe(C, S, e, r, kind, p, slot, arm, hand):
+            return slot
+        if C.ordered:
+            return -1
+    return -1
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _given(C: CellArrays, S: CellState, e: int, r: int, p: int, into: int) -> int:
+    """Arm that gives its item to place `p`: the furthest step first, the other one if that is safe only; else -1."""
+    first = best_hand(C, S, e, r, p)
+    for a in range(-1, C.arms[r]):
+        arm = first if a < 0 else a
+        if a == first or S.hand[e, r, arm] < 0:
+            continue
+        step = S.hand_step[e, r, arm]
+        if not C.can[step, p] and C.kind[p] != BUFFER:
+            continue
+        if C.kind[p] == BUFFER and room(C, S, e, r, step, False):
+            continue
+        if _safe(C, S, e, r, PLACE, p, -1, arm, into):
+            return arm
+    return -1
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -271,21 +319,20 @@ def legal(C: CellArrays, S: CellState, e: int, r: int, mask: NDArray[np.bool_]) 
         for p in range(places):
             if not C.reach[r, p] or passage(C, S, e, r, p) == 0:
                 continue
-            out = -1
-            if C.kind[p] != INPUT and C.kind[p] != OUTPUT:
-                out = slot_out(C, S, e, p)
             arm = free_arm(C, S, e, r, p)
-            if arm >= 0 and (out >= 0 or (C.kind[p] == INPUT and S.entered[e] < S.lot[e])):
-                following = 0 if out < 0 else S.step[e, out]
-                onward = C.arms.shape[0] == 1
-                if not onward:
+            if arm >= 0 and C.kind[p] == INPUT:
+                if S.entered[e] < S.lot[e]:
+                    good = C.arms.shape[0] == 1
                     for q in range(places):
-                        onward |= C.can[following, q] and C.reach[r, q]
-                # An item in a buffer is fetched only for a station that takes it.
-                if onward and C.kind[p] == BUFFER:
-                    onward = room(C, S, e, r, following, False)
-                good = onward and _safe(C, S, e, r, PICK, p, out, arm, -1)
-                if good and (not strict or _keeps_limits(C, S, e, r, PICK, p, out, arm)):
+                        good |= C.can[0, q] and C.reach[r, q]
+                    good = good and _safe(C, S, e, r, PICK, p, -1, arm, -1)
+                    if good and (not strict or _keeps_limits(C, S, e, r, PICK, p, -1, arm)):
+                        mask[PICK * places + p] = True
+                        count += 1
+            elif arm >= 0 and C.kind[p] != OUTPUT:
+                slot = _fetched(C, S, e, r, PICK, p, arm, -1)
+                S.choice[e, PICK, p] = slot
+                if slot >= 0 and (not strict or _keeps_limits(C, S, e, r, PICK, p, slot, arm)):
                     mask[PICK * places + p] = True
                     count += 1
             hand = best_hand(C, S, e, r, p)
@@ -293,16 +340,15 @@ def legal(C: CellArrays, S: CellState, e: int, r: int, mask: NDArray[np.bool_]) 
                 continue
             into = -1 if C.kind[p] == OUTPUT else slot_in(C, S, e, p)
             if into >= 0 or C.kind[p] == OUTPUT:
-                wanted = True
-                if C.kind[p] == BUFFER:
-                    wanted = not room(C, S, e, r, S.hand_step[e, r, hand], False)
-                good = wanted and _safe(C, S, e, r, PLACE, p, -1, hand, into)
-                if good and (not strict or _keeps_limits(C, S, e, r, PLACE, p, -1, hand)):
+                giving = _given(C, S, e, r, p, into)
+                S.choice[e, PLACE, p] = giving
+                if giving >= 0 and (not strict or _keeps_limits(C, S, e, r, PLACE, p, -1, giving)):
                     mask[PLACE * places + p] = True
                     count += 1
-            elif arm >= 0 and out >= 0 and C.kind[p] == STATION:
-                good = _safe(C, S, e, r, SWAP, p, out, arm, hand)
-                if good and (not strict or _keeps_limits(C, S, e, r, SWAP, p, out, arm)):
+            elif arm >= 0 and C.kind[p] == STATION:
+                slot = _fetched(C, S, e, r, SWAP, p, arm, hand)
+                S.choice[e, SWAP, p] = slot
+                if slot >= 0 and (not strict or _keeps_limits(C, S, e, r, SWAP, p, slot, arm)):
                     mask[SWAP * places + p] = True
                     count += 1
         if ahead and (not strict or slack(C, S, e, r, S.pose[e, r], S.now[e], -1) > EPS):

@@ -137,6 +137,7 @@ def new_state(cell: Cell, draws: NDArray[np.float64]) -> core.CellState:
         at_step=whole(most),
         free_arms=whole(robots),
         gone=np.zeros(most, dtype=np.bool_),
+        choice=np.full((copies, 3, places), -1, dtype=np.int64),
         by_then=np.zeros(slots),
     )
     for e in range(copies):

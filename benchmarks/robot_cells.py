@@ -1,0 +1,286 @@
+"""Robot cells: kinematics, exact cycles, the simulator against SimPy, and the learned control against five rules.
+
+Every run that is reported has passed the independent checker. Rules and policy meet the same lots (common random
+numbers); a rule counts in both of its forms, and the better one is "the best rule". The learned policies are those that
+ship with the package, if one was trained for the cell.
+"""
+
+from __future__ import annotations
+
+import _one_thread  # noqa: F401  # isort: skip
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from _simpy_cell import SimPyCell
+from _table import Table, finish, options, say
+from _targets import TARGETS, Target, Verdict
+from pathloom.worlds.shop.cells.bounds import long_run_bound
+from pathloom.worlds.shop.cells.cell import Axis, Cell
+from pathloom.worlds.shop.cells.check import check_cell
+from pathloom.worlds.shop.cells.cycles import best_cycle, enumerate_cycles, flow_cell, follow_cycle
+from pathloom.worlds.shop.cells.files import load_cell
+from pathloom.worlds.shop.cells.kinematics import travel_time
+from pathloom.worlds.shop.cells.rules import EVERY_RULE, Rule, follow, run_plan
+from pathloom.worlds.shop.cells.simulator import Run, lot_draws, simulate
+
+NAME = "robot_cells"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+LEARNED = ("cell-cluster-6", "cell-line-6")
+SIMPY = ("cell-linear-8", "cell-cluster-6", "cell-line-6")
+COLUMNS = ["what", "cell", "s per item", "share of bound", "ahead of best rule %", "limits broken", "items", "figure"]
+
+#: Targets of this benchmark.
+OWN_TARGETS = (
+    Target(
+        "cells-kinematics",
+        "move times of robot axes",
+        "closed form of the trapezoid profile",
+        "equal to 1e-9 s",
+        NAME,
+        1e-9,
+    ),
+    Target(
+        "cells-cycle",
+        "best one-unit cycles of random single-arm three-station cells",
+        "enumeration; long-run simulation",
+        "the enumerated optimum, and the simulated rate within 0.5 % of the period",
+        NAME,
+        0.005,
+    ),
+    Target(
+        "cells-simpy",
+        "event core on the same cells",
+        "a SimPy model, same trace",
+        "identical traces, at least 20 times faster",
+        NAME,
+        20.0,
+        "at least",
+    ),
+    Target(
+        "cells-learned-rule",
+        "learned control of the dual-arm cells, throughput",
+        "best of five rules, each in two forms",
+        "at least 3 % above the best rule on both robot types",
+        NAME,
+        0.03,
+        "at least",
+    ),
+    Target(
+        "cells-learned-bound",
+        "the same, share of the bottleneck bound",
+        "bottleneck bound",
+        "at least 95 % of the bound on both robot types, no dwell limit broken",
+        NAME,
+        0.95,
+        "at least",
+    ),
+)
+
+
+def judge(key: str, value: float | None, shown: str, short_of: str) -> Verdict:
+    """The verdict on a target, from the suite's list or, until it is there, from this file's."""
+    known = {target.key: target for target in OWN_TARGETS}
+    TARGETS.setdefault(key, known[key]) if isinstance(TARGETS, dict) else None
+    return TARGETS[key].judge(value, shown, short_of=short_of)
+
+
+def row(what: str, cell: str = "", *figures: Any, figure: str = "") -> list[Any]:
+    """A row of the table with as many figures as there are, and a closing word."""
+    cells = list(figures) + [None] * (5 - len(figures))
+    return [what, cell, *cells, figure]
+
+
+def kinematics(samples: int, seed: int) -> float:
+    """Largest difference between a move time and the closed form."""
+    rng = np.random.default_rng(seed)
+    worst = 0.0
+    for _ in range(samples):
+        v, a, d = rng.uniform(0.05, 300.0), rng.uniform(0.05, 600.0), rng.uniform(0.0, 400.0)
+        exact = 2.0 * math.sqrt(d / a) if d < v * v / a else d / v + v / a
+        worst = max(worst, abs(travel_time(d, Axis(v, a)) - exact))
+    return worst
+
+
+def three_stations(rng: np.random.Generator) -> Cell:
+    """A single-arm flow cell of three stations, the first ones of the line cell with other times."""
+    line = load_cell(EXAMPLES / "cell-linear-8.yaml")
+    stations = tuple(
+        replace(s, time=type(s.time).fixed(float(rng.uniform(5.0, 120.0))), longest_wait=math.inf)
+        for s in line.stations[:3]
+    )
+    return replace(line, stations=stations, recipe=line.recipe[:3], lot=200, name="three stations")
+
+
+def cycles(count: int, seed: int) -> tuple[float, float, int]:
+    """Largest gap to the enumerated optimum, largest relative gap of the simulated rate, and violations."""
+    rng = np.random.default_rng(seed)
+    optimum, rate, violations = 0.0, 0.0, 0
+    for _ in range(count):
+        cell = three_stations(rng)
+        flow = flow_cell(cell)
+        found = None if flow is None else best_cycle(flow)
+        if flow is None or found is None:
+            raise RuntimeError("the cell has no one-unit cycle")
+        optimum = max(optimum, abs(found.period - enumerate_cycles(flow)[0].period))
+        run = follow_cycle(cell, found.order)
+        rate = max(rate, abs(run.steady_seconds_per_item / found.period - 1.0))
+        violations += len(check_cell(cell, run_plan(run, method="cycle", settings={}, seconds=0.0)))
+    return optimum, rate, violations
+
+
+def against_simpy(name: str, lot: int, repeats: int) -> tuple[bool, float, float, int]:
+    """Whether the traces are identical, processor seconds of SimPy and of ours, and rows of the trace."""
+    cell = load_cell(EXAMPLES / f"{name}.yaml")
+    cell = replace(cell, lot=lot, stations=tuple(replace(s, longest_wait=math.inf) for s in cell.stations))
+    draws, rule = lot_draws(cell, 3), Rule("pull")
+    follow(cell, rule, seed=3)  # compiles
+    theirs, ours = math.inf, math.inf
+    for _ in range(repeats):
+        began = time.process_time()
+        rows = SimPyCell(cell, draws).run()
+        theirs = min(theirs, time.process_time() - began)
+        began = time.process_time()
+        run = follow(cell, rule, seed=3)
+        ours = min(ours, time.process_time() - began)
+    names = ("move", "wait", "pick", "place", "turn")
+    mine = [
+        (names[w[1]], w[2], w[3], w[4], a, b) for w, (a, b) in zip(run.what.tolist(), run.when.tolist()) if w[0] == 0
+    ]
+    return rows == mine, theirs, ours, len(rows)
+
+
+def checked(cell: Cell, run: Run) -> int:
+    """Violations other than dwell limits, which the run counts itself."""
+    found = check_cell(replace(cell, lot=len(run.finish)), run_plan_of(cell, run))
+    return sum(violation.rule != "dwell" for violation in found)
+
+
+def run_plan_of(cell: Cell, run: Run) -> Any:
+    return run_plan(replace(run, cell=replace(cell, lot=len(run.finish))), method="", settings={}, seconds=0.0)
+
+
+def controls(
+    name: str, lots: int, lot: int, first_seed: int
+) -> tuple[list[list[Any]], float | None, float | None, int]:
+    """Rows of all controls of a cell; the learned one's lead over the best rule, share of the bound, limits broken."""
+    cell = load_cell(EXAMPLES / f"{name}.yaml")
+    bound = long_run_bound(cell).seconds
+    seeds = range(first_seed, first_seed + lots)
+    times: dict[str, tuple[float, int]] = {}
+    for rule in EVERY_RULE:
+        runs = [follow(cell, rule, seed=seed, lot=lot) for seed in seeds]
+        if sum(checked(cell, run) for run in runs):
+            raise RuntimeError(f"{name}: the checker rejects a run of the rule '{rule}'")
+        seconds = float(np.mean([run.steady_seconds_per_item for run in runs]))
+        times[str(rule)] = (seconds, sum(run.late for run in runs))
+    best = min(times, key=lambda rule: times[rule][0])
+    items = lots * lot
+    rows = []
+    for rule, (seconds, late) in times.items():
+        ahead = 100.0 * (times[best][0] / seconds - 1.0)
+        mark = "best rule" if rule == best else ""
+        rows.append(row(rule, cell.name, seconds, bound / seconds, ahead, late, items, figure=mark))
+    from pathloom.worlds.shop.cells.policy import policy_for
+
+    policy = policy_for(cell) if name in LEARNED else None
+    if policy is None:
+        return rows, None, None, 0
+    runs = [simulate(cell, policy, seed=seed, lot=lot) for seed in seeds]
+    if sum(checked(cell, run) for run in runs):
+        raise RuntimeError(f"{name}: the checker rejects a run of the learned policy")
+    seconds, late = float(np.mean([run.steady_seconds_per_item for run in runs])), sum(run.late for run in runs)
+    gain = times[best][0] / seconds - 1.0
+    rows.append(row("learned", cell.name, seconds, bound / seconds, 100.0 * gain, late, items))
+    return rows, gain, bound / seconds, late
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark; the exit status is 1 if a trace differs or the checker rejects a run."""
+    parser = options(NAME, __doc__)
+    parser.add_argument("--lots", type=int, default=10, help="lots a control")
+    parser.add_argument("--lot", type=int, default=400, help="items a lot")
+    parser.add_argument("--cells", type=int, default=100, help="random three-station cells")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs; the quickest counts")
+    parser.add_argument("--seed", type=int, default=500)
+    parser.add_argument("--quick", action="store_true", help="small samples; proves nothing")
+    chosen = parser.parse_args(argv)
+    if chosen.quick:
+        chosen.lots, chosen.lot, chosen.cells, chosen.repeats = 2, 100, 10, 2
+    short = "the full samples" if chosen.quick else ""
+
+    rows: list[list[Any]] = []
+    worst = kinematics(20_000, chosen.seed)
+    rows.append(row("move times", figure=f"largest difference {worst:.1e} s"))
+    say("cycles")
+    optimum, rate, violations = cycles(chosen.cells, chosen.seed)
+    rows.append(row("one-unit cycles", "three stations", figure=f"optimum to {optimum:.1e} s, rate to {rate:.1e}"))
+    say("SimPy")
+    identical, slowest = True, math.inf
+    for name in SIMPY:
+        same, theirs, ours, events = against_simpy(name, chosen.lot, chosen.repeats)
+        identical &= same
+        slowest = min(slowest, theirs / ours)
+        word = "identical" if same else "DIFFERENT"
+        rows.append(row("SimPy", name, figure=f"{word} in {events:,} rows; {theirs / ours:.1f} times faster"))
+    gains: list[float] = []
+    shares: list[float] = []
+    broken = 0
+    for name in (*LEARNED, "cell-linear-8", "cell-track-12"):
+        say(name)
+        more, gain, share, late = controls(name, chosen.lots, chosen.lot, chosen.seed)
+        rows += more
+        if gain is not None and share is not None:
+            gains.append(gain)
+            shares.append(share)
+            broken += late
+    complete = len(gains) == len(LEARNED)
+    verdicts = [
+        judge("cells-kinematics", worst, f"{worst:.1e} s over 20,000 random moves", short),
+        judge(
+            "cells-cycle",
+            max(rate, optimum),
+            f"optimum to {optimum:.1e} s and rate to {100 * rate:.4f} % over {chosen.cells} cells",
+            short,
+        ),
+        judge(
+            "cells-simpy", slowest if identical else None, f"{slowest:.1f} times, traces identical: {identical}", short
+        ),
+        judge(
+            "cells-learned-rule",
+            min(gains) if complete else None,
+            ", ".join(f"{100 * gain:+.1f} %" for gain in gains) or "no policy",
+            short,
+        ),
+        judge(
+            "cells-learned-bound",
+            min(shares) if complete and not broken else None,
+            (", ".join(f"{100 * share:.1f} %" for share in shares) or "no policy") + f"; {broken} limits broken",
+            short,
+        ),
+    ]
+    table = Table(
+        title="Robot cells: five rules, a learned control, exact cycles, and a model in SimPy",
+        columns=COLUMNS,
+        rows=rows,
+        settings={"lots": chosen.lots, "lot": chosen.lot, "cells": chosen.cells, "repeats": chosen.repeats},
+        seeds=[chosen.seed],
+        notes=[
+            "Seconds per item in the middle of the lots (from a tenth to nine tenths of their items).",
+            "Share of bound: long-run bottleneck bound divided by it.",
+            "A rule that goes ahead walks to the place that is expected to be ready first when nothing is ready.",
+            "Times against SimPy are processor seconds of a whole run with its trace, the quickest of the repeats.",
+        ],
+        verdicts=verdicts,
+    )
+    finish(table, NAME, chosen)
+    return 0 if identical and not violations else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
