@@ -172,6 +172,8 @@ def _solve_generally(
             share.offer(objective_values(problem, schedule)[level], schedule, "initial")
         with share.phase(share.left * (0.4 if level == 0 and levels == 1 else 0.6 / levels + 0.2)):
             done = cp_sat(problem, share, seed=seed, workers=threads, held=held)
+        if not done and share.value is None and not share.finished:  # nothing yet that neighbourhoods could improve
+            done = cp_sat(problem, share, seed=seed + 1, workers=threads, held=held)
         if not done and not share.finished and share.value is not None:
             _side_by_side(
                 [
