@@ -93,8 +93,10 @@ def test_a_probe_serves_another_process_until_it_is_interrupted(call: Call, file
         port = said.partition("127.0.0.1:")[2].partition(";")[0]
         answer = call("profile", file, "--no-compute", "--link", f"Iowa-1:London=127.0.0.1:{port}")
         server.send_signal(signal.SIGINT)
-        rest = server.stderr.read()
-        status = server.wait(10)
+        try:
+            _, rest = server.communicate(timeout=60)
+        finally:
+            server.kill()
     assert answer.status == 0, (said, answer.err)
     assert "{between: [Iowa-1, London], delay: " in file.read_text()
-    assert (status, "probe stopped" in rest) == (0, True)
+    assert (server.returncode, "probe stopped" in rest) == (0, True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_job_shops import (
     assert_feasible,
@@ -25,6 +25,15 @@ from pathloom.schedule.shops import JobShop
 
 ENDLESS = 1 << 40
 
+EMPTY_JOBS = JobShop(
+    job_start=np.array([0, 6, 8, 8, 8, 8, 8], np.int32),
+    machine=np.array([0, 0, 1, 0, 1, 3, 3, 0], np.int32),
+    duration=np.array([9, 5, 2, 9, 5, 1, 1, 9]),
+    machines=4,
+    release=np.array([3, 3, 3, 8, 8, 8]),
+)
+"""Four jobs without operations: once taken for operations of the others."""
+
 
 def assert_consistent(search: TabuSearch) -> None:
     """Order, starts and tails of the current solution belong together, and nothing waits in a cycle."""
@@ -38,6 +47,7 @@ def assert_consistent(search: TabuSearch) -> None:
     assert_feasible(shop, search.start)
 
 
+@example(EMPTY_JOBS, 641)
 @settings(max_examples=150, deadline=None)
 @given(job_shops(), st.integers(0, 1000))
 def test_after_every_move_starts_and_tails_are_the_longest_paths(shop: JobShop, seed: int) -> None:

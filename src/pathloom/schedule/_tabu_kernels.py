@@ -176,6 +176,7 @@ def move_ahead(
 
 @njit(cache=True, nogil=True)
 def critical_path(
+    n: int,
     makespan: int,
     job_last: Links,
     duration: Ints,
@@ -186,7 +187,6 @@ def critical_path(
     random: NDArray[np.uint64],
 ) -> int:
     """Write a random critical path to `path`, last operation first; return its length."""
-    n = duration.shape[0] - job_last.shape[0] - 1
     ties = 0
     w = np.int64(n)
     for j in range(job_last.shape[0]):
@@ -313,7 +313,7 @@ def search(
     for _ in range(steps):
         if since >= patience or best <= state[TARGET]:
             break
-        length = critical_path(makespan, job_last, duration, job_before, before, end, path, random)
+        length = critical_path(n, makespan, job_last, duration, job_before, before, end, path, random)
         chosen_u, chosen_v, chosen_ahead = np.int64(0), np.int64(0), False
         chosen_value = np.int64(1) << 62
         ties = 0
