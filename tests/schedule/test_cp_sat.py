@@ -17,7 +17,7 @@ from pathloom.schedule.constraint_model import ConstraintModel
 from pathloom.schedule.cp_sat import cp_sat
 from pathloom.schedule.incumbent import Incumbent
 from pathloom.schedule.model import Model
-from pathloom.schedule.problem import Problem
+from pathloom.schedule.problem import Demand, Problem
 from pathloom.schedule.schedule import Schedule, objective_values
 
 
@@ -26,7 +26,7 @@ from pathloom.schedule.schedule import Schedule, objective_values
 def test_schedules_pass_the_checker_and_bounds_are_kept(problem: Problem) -> None:
     incumbent: Incumbent[Schedule] = Incumbent(20.0)
     try:
-        done = cp_sat(problem, incumbent)
+        cp_sat(problem, incumbent)
     except ProvenInfeasible:
         return
     best = incumbent.best()
@@ -35,7 +35,22 @@ def test_schedules_pass_the_checker_and_bounds_are_kept(problem: Problem) -> Non
     assert check_schedule(problem, schedule) == []
     assert check_objective(problem, schedule, objective_values(problem, schedule)) == []
     assert value == objective_values(problem, schedule)[0]
-    assert done and incumbent.bound == value
+    assert incumbent.bound == value
+
+
+def test_tasks_of_no_length_at_one_instant_come_in_their_order() -> None:
+    """Back from the second state takes 5, so that the two cannot change their order at one instant."""
+    model = Model()
+    booth = model.machine("booth", setup=[[0, 0], [5, 0]])
+    for state in (1, 0):
+        model.task(0, Demand(booth.position, state=state))
+    model.minimise(makespan=1, setup_time=1)
+    problem = model.problem()
+    incumbent: Incumbent[Schedule] = Incumbent(20.0)
+    cp_sat(problem, incumbent)
+    best = incumbent.best()
+    assert best is not None and check_schedule(problem, best[1]) == []
+    assert best[0] == 1 and best[1].start.tolist() == [1, 0], "one unit apart, the other way round"
 
 
 LATEST = 7

@@ -422,12 +422,20 @@ class ConstraintModel:
                     self._if(self.model.add(self.start[next_task] >= self.departure[task] + setup), arc)
                 if setup:
                     self._setups.append(setup * arc)
+                self._one_after_another(task, next_task, arc)
         self.model.add_circuit(arcs)
         for link in self.problem.consecutive:
             used = {task for task, _, _ in uses}
             if {link.first, link.second} <= used:
                 both = [self._on(position, task) for task in (link.first, link.second)]
                 self._if(self.model.add_bool_or(follows[link.first, link.second]), *both)
+
+    def _one_after_another(self, task: int, next_task: int, *when: Var) -> None:
+        """Of tasks of no length at one instant the one of the smaller number comes first."""
+        modes = (mode for one in (task, next_task) for mode in self.problem.tasks[one].modes)
+        if next_task < task and any(mode.duration == 0 for mode in modes):
+            earlier = self.start[task] + self.departure[task]
+            self._if(self.model.add(self.start[next_task] + self.departure[next_task] > earlier), *when)
 
     def _on(self, resource: int, task: int) -> Var:
         """Whether the task uses the resource."""
@@ -495,6 +503,8 @@ class ConstraintModel:
                 for a, b in ((task, next_task), (other, next_other)):
                     self._if(self.model.add(self.start[b] >= self.departure[a]), before, *used)
                     self._if(self.model.add(self.start[a] >= self.departure[b]), ~before, *used)
+                    self._one_after_another(a, b, before, *used)
+                    self._one_after_another(b, a, ~before, *used)
 
     # Objective
 

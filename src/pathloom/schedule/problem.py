@@ -96,7 +96,8 @@ class Machine:
         Breaks and speeds.
     setup
         Shape (k, k): time between the end of a task that leaves the machine in the first state and the start of the
-        next one, which needs the second (`Demand.state`). Empty: no set-ups.
+        next one, which needs the second (`Demand.state`). Empty: no set-ups. Of tasks of no length at one instant the
+        one that comes first in `Problem.tasks` is done first.
     initial
         State before the first task; None: the first task needs no set-up.
     no_idle

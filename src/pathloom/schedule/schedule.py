@@ -84,20 +84,20 @@ class Schedule:
 def setup_time(problem: Problem, schedule: Schedule) -> int:
     """Sum of the set-up times between consecutive tasks of the machines, first ones from the initial state included."""
     total = 0
-    use: dict[int, list[tuple[int, int, int]]] = {}
+    use: dict[int, list[tuple[int, int, int, int]]] = {}
     for task, mode in enumerate(schedule.mode.tolist()):
         if mode == ABSENT:
             continue
         for demand in problem.tasks[task].modes[mode].demands:
             resource = problem.resources[demand.resource]
             if isinstance(resource, Machine) and resource.setup:
-                times = (int(schedule.start[task]), int(schedule.end[task]), demand.state)
+                times = (int(schedule.start[task]), int(schedule.departure[task]), task, demand.state)
                 use.setdefault(demand.resource, []).append(times)
     for position, tasks in use.items():
         machine = problem.resources[position]
         assert isinstance(machine, Machine)
         state = machine.initial
-        for _, _, needed in sorted(tasks):
+        for _, _, _, needed in sorted(tasks):
             if state is not None:
                 total += machine.setup[state][needed]
             state = needed
