@@ -74,7 +74,8 @@ def test_shell_examples_name_commands_options_and_methods_that_exist(line: str) 
             assert plan_named(given["schedule"], 100)
     else:
         for setting in given.get("set_") or []:
-            assert any(setting.partition("=")[0] in world.options for world in worlds().values())
+            name = setting.partition("=")[0]
+            assert any(name in world.options or name in world.disturbances for world in worlds().values())
     if given.get("world"):
         assert given["world"] in worlds()
     if path == "pathloom bench" and given["name"]:

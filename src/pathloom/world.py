@@ -86,8 +86,11 @@ class World:
         ``(timelines: Mapping[str, Timeline], plan: Plan, out: Path) -> dict[str, Path]``: draws timelines of the plan's
         problem (plans, simulations, recorded runs) one below another; empty for a plain Gantt chart.
     simulate
-        ``(plan, *, seed, runs, noise, stragglers, slow_links, failures, policy, on_progress) -> SimulationResult``, or
-        empty where the world cannot be simulated.
+        ``(plan, *, seed, runs, noise, stragglers, slow_links, failures, policy, on_progress, **disturbances)
+        -> SimulationResult``, or empty where the world cannot be simulated.
+    disturbances
+        Further keyword arguments of `simulate` that ``--set NAME=VALUE`` may give, each with a line about it; their
+        names are not among `options`.
     run
         ``(plan_file: Path, *, out, options, config, resume, initial, host, port, on_step, on_event) -> RunResult``:
         carries a plan out for real and writes the run's folder `out`; `pathloom.worlds.train.runtime.run.run_plan` says
@@ -106,7 +109,8 @@ class World:
     trainers
         Name of a policy -> ``(out: Path, *, seconds, seed, on_progress, **options) -> Path``: trains it and writes a
         checkpoint (safetensors) with a card (JSON) beside it, for ``pathloom learn policy``; see
-        `pathloom.learn.dispatching.trainer.train`.
+        `pathloom.learn.dispatching.trainer.train`. One that has a parameter ``file: Path`` is trained for the problem
+        in that file, which must then be given.
     options
         Keyword arguments of `load` that ``--set NAME=VALUE`` may give, each with a line about it.
     rank
@@ -136,6 +140,7 @@ class World:
     losses: str = ""
     trainers: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    disturbances: Mapping[str, str] = field(default_factory=dict)
     rank: int = 100
 
 

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 def policy(
     name: Annotated[str, typer.Argument(help="Policy to train; --list names them.", show_default=False)] = "",
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="Problem that it is for, where it is for one.", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Checkpoint to write; <name>.safetensors here if left out.")
     ] = None,
-    seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Processor time of the training.")] = 1800.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", "--time", metavar="SECONDS", help="Processor time of the training.")
+    ] = 1800.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Option of the trainer.")
@@ -50,7 +56,7 @@ def policy(
     target = out or Path(f"{name}.safetensors")
     with with_extra("train"):
         train = resolve(known[name])
-        options = _options(set_ or [], train, name)
+        options = _options(file, set_ or [], train, name)
         began = time.perf_counter()
         with (
             stopping_politely("ending the training with the best policy so far"),
@@ -64,26 +70,22 @@ def policy(
     print_files(results, files)
 
 
-def _options(settings: Sequence[str], train: Any, name: str) -> dict[str, Any]:
-    import yaml
-
-    from pathloom.data.naming import unknown_name
+def _options(file: Path | None, settings: Sequence[str], train: Any, name: str) -> dict[str, Any]:
+    """Keyword arguments of a trainer: the file that it is for, if it is for one, and its options."""
+    from pathloom.cli.opening import named_values
     from pathloom.plan import InputError
 
-    own = {"out", "seconds", "seed", "on_progress", "settings"}
-    known = [parameter for parameter in inspect.signature(train).parameters if parameter not in own]
-    options = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise InputError(f"expected NAME=VALUE, found '{setting}'", key="--set")
-        if key not in known:
-            raise InputError(unknown_name("option", key, known, f"the policy '{name}'"), key="--set")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"'{value}' is no value", key=f"--set {key}") from None
-    return options
+    own = {"out", "seconds", "seed", "on_progress", "settings", "file"}
+    parameters = inspect.signature(train).parameters
+    known = [parameter for parameter in parameters if parameter not in own]
+    options = named_values(settings, known, f"the policy '{name}'")
+    if "file" not in parameters:
+        if file is not None:
+            raise InputError(f"the policy '{name}' is not trained for one file, found '{file}'", key="FILE")
+        return options
+    if file is None:
+        raise InputError(f"the policy '{name}' is trained for the problem in a file, which is missing", key="FILE")
+    return {"file": file, **options}
 
 
 def _list(known: dict[str, str], as_json: bool) -> None:

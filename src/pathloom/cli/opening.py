@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,24 +57,32 @@ def open_problem(file: Path, settings: list[str] | None = None) -> Opened:
     known = worlds()
     found = recognise(file, known)
     world = known[found.world]
-    return Opened(world, found.kind, resolve(world.load)(file, **_options(world, settings or [])), file)
+    options = named_values(settings or [], world.options, f"world '{world.name}'")
+    return Opened(world, found.kind, resolve(world.load)(file, **options), file)
 
 
-def _options(world: World, settings: list[str]) -> dict[str, Any]:
+def named_values(settings: Sequence[str], known: Collection[str], of: str) -> dict[str, Any]:
+    """Values of texts NAME=VALUE, read as YAML.
+
+    Raises
+    ------
+    InputError
+        If a text has another form, its name is not among the `known` ones of something, or its value is none.
+    """
     import yaml
 
-    options: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise InputError(f"expected NAME=VALUE, found '{setting}'", key="--set")
-        if name not in world.options:
-            raise InputError(unknown_name("option", name, world.options, f"world '{world.name}'"), key="--set")
+        if name not in known:
+            raise InputError(unknown_name("option", name, known, of), key="--set")
         try:
-            options[name] = yaml.safe_load(value)
+            values[name] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise InputError(f"'{value}' is no value", key=f"--set {name}") from None
-    return options
+    return values
 
 
 def open_json(file: Path) -> tuple[dict[str, Any], World | None] | None:

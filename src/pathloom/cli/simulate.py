@@ -31,6 +31,12 @@ def simulate(
         list[str] | None, typer.Option(metavar="NODE@TIME", help="A node that dies; may be repeated.")
     ] = None,
     policy: Annotated[str, typer.Option(help="What to do after a failure: reroute or restart.")] = "reroute",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A disturbance that the world knows, or an option of its reader."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     time: Annotated[float, typer.Option(metavar="SECONDS", help="Time limit of planning a problem file.")] = 30.0,
     method: Annotated[str, typer.Option(help="Method for planning a problem file.", show_default=False)] = "",
@@ -42,13 +48,14 @@ def simulate(
     """Simulate a plan when things go wrong."""
     from pathloom.cli import disturbances
     from pathloom.cli.compare import draw
+    from pathloom.cli.opening import named_values
     from pathloom.cli.output import check_folder, write_folder
     from pathloom.cli.plan import check_search
     from pathloom.cli.progress import shown
     from pathloom.cli.results import consoles, print_files, print_json, result_object
     from pathloom.plan import InputError
     from pathloom.show.table import rich_table
-    from pathloom.world import SimulationResult, resolve
+    from pathloom.world import SimulationResult, resolve, worlds
 
     results, notes = consoles(as_json)
     check_search(time, seed)
@@ -59,9 +66,13 @@ def simulate(
     failures = [disturbances.failure(text) for text in fail or []]
     folder = out or Path(f"{file.resolve().parent.name if file.name == 'plan.json' else file.stem}-simulation")
     check_folder(folder)
-    world, kind, plan = _plan_of(file, time, method, seed, notes)
+    known = {name for world in worlds().values() for name in world.disturbances}
+    wrong = [setting for setting in set_ or [] if setting.partition("=")[0] in known]
+    reading = [setting for setting in set_ or [] if setting not in wrong]
+    world, kind, plan = _plan_of(file, reading, time, method, seed, notes)
     if not world.simulate:
         raise InputError(f"is a plan of the world '{world.name}', which cannot be simulated", file=str(file))
+    further = named_values(wrong, world.disturbances, f"the simulation of world '{world.name}'")
     began = clock.perf_counter()
     with shown(notes, "simulate") as on_progress:
         outcome: SimulationResult = resolve(world.simulate)(
@@ -74,6 +85,7 @@ def simulate(
             failures=failures,
             policy=policy,
             on_progress=on_progress,
+            **further,
         )
     seconds = clock.perf_counter() - began
 
@@ -99,7 +111,7 @@ def simulate(
                 seconds=seconds,
                 seed=seed,
                 metrics=outcome.to_dict(),
-                disturbances={**given, "policy": policy},
+                disturbances={**given, "policy": policy, **further},
                 # What is proven holds for undisturbed times only.
                 bound=None,
                 gap=None,
@@ -110,9 +122,11 @@ def simulate(
     print_files(results, files)
 
 
-def _plan_of(file: Path, time: float, method: str, seed: int, notes: Console) -> tuple[World, str, Plan]:
+def _plan_of(
+    file: Path, reading: list[str], time: float, method: str, seed: int, notes: Console
+) -> tuple[World, str, Plan]:
     """World, kind and checked plan of a plan file, or of a problem file that is planned now."""
-    from pathloom.cli.opening import open_plan, open_problem
+    from pathloom.cli.opening import named_values, open_plan, open_problem
     from pathloom.cli.plan import chosen_method
     from pathloom.cli.planning import run_method
     from pathloom.cli.progress import shown
@@ -120,9 +134,10 @@ def _plan_of(file: Path, time: float, method: str, seed: int, notes: Console) ->
 
     found = open_plan(file)
     if found is not None:
+        named_values(reading, found[0].disturbances, f"the simulation of world '{found[0].name}'")  # refuses them
         return found[0], f"plan of the world '{found[0].name}'", found[1]
     with stopping_politely():
-        opened = open_problem(file)
+        opened = open_problem(file, reading)
         name = chosen_method(opened.world, method)
         with shown(notes, name, time) as on_progress:
             plan = run_method(opened.world, name, opened.problem, time_limit=time, seed=seed, on_progress=on_progress)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from pathloom.schedule.recognised_shapes import recognised_shape
 from pathloom.schedule.shops import FlexibleShop, JobShop
 from pathloom.schedule.solve import Result
 from pathloom.worlds.shop.methods import plan_of
+
+if TYPE_CHECKING:
+    from pathloom.learn.dispatching.lessons import ProblemKind
 
 SAMPLES = 32
 
@@ -52,3 +57,22 @@ def learned(problem: Problem, *, time_limit: float, seed: int = 0, on_progress: 
     history = (Improvement(seconds, found.makespan, bound, "learned"),)
     result = Result(schedule, (schedule.makespan,), bound, by, "learned", shape.name, seconds, history)
     return plan_of(problem, result, "learned", time_limit, seed)
+
+
+def train(
+    out: Path,
+    *,
+    seconds: float = 1800.0,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+    problem: str = "job-shop",
+) -> Path:
+    """Dispatcher of job shops (with problem=flexible-shop: of flexible ones): CP-SAT teaches it on generated shops.
+
+    See `pathloom.learn.dispatching.trainer.train`.
+    """
+    from pathloom.learn.dispatching.trainer import train as train_dispatcher
+
+    # An unknown kind is refused by the trainer.
+    kind = cast("ProblemKind", problem)
+    return train_dispatcher(out, seconds=seconds, seed=seed, on_progress=on_progress, problem=kind)

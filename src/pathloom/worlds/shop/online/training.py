@@ -24,13 +24,17 @@ from numpy.typing import NDArray
 
 from pathloom.learn.policy_gradient import PPOSettings, Update, masked_log_probabilities, train_ppo
 from pathloom.learn.typed_edge_network import TypedEdgeNetwork, TypedEdgeShape
-from pathloom.plan import stop_requested
+from pathloom.plan import InputError, OnProgress, Progress, stop_requested
 from pathloom.worlds.shop.online import _floor_state as state
 from pathloom.worlds.shop.online._view_kernels import GRAPH_FEATURES, NODE_FEATURES
 from pathloom.worlds.shop.online.floor import Floor
+from pathloom.worlds.shop.online.judging import FloorJudge
 from pathloom.worlds.shop.online.policy import DrawnShops, FloorEnvironment, Looker, lower_bound, save_policy
 from pathloom.worlds.shop.online.rollout import Rollout
+from pathloom.worlds.shop.training_folder import close_training, open_training
 
+JUDGEMENTS = 20
+"""How often the policy optimisation is judged, where it is."""
 Say = Callable[[str], None]
 Samples = dict[str, NDArray[Any]]
 
@@ -98,9 +102,14 @@ def new_network(training: FloorTraining, seed: int) -> TypedEdgeNetwork:
 
 
 def taught(
-    training: FloorTraining, *, seed: int, seconds: float, clock: Callable[[], float] = time.monotonic
+    training: FloorTraining,
+    *,
+    seed: int,
+    seconds: float,
+    say: Say | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Samples:
-    """Decisions of the teacher on random shops.
+    """Decisions of the teacher on random shops; no arrays at all if the time was too short for any.
 
     Returns
     -------
@@ -131,6 +140,8 @@ def taught(
                     kept.setdefault(name, []).append(array)
             best = int(rng.integers(len(choices))) if rng.random() < training.off_path else int(np.argmin(values))
             floor.answer(choices[best : best + 1])
+        if say is not None:
+            say(f"teacher: {len(kept.get('value', []))} decisions")
     return {name: np.stack(rows) for name, rows in kept.items()}
 
 
@@ -182,33 +193,69 @@ def train_floor_policy(
     seed: int = 0,
     say: Say | None = None,
     clock: Callable[[], float] = time.monotonic,
+    judge: FloorJudge | None = None,
+    on_progress: OnProgress | None = None,
 ) -> TypedEdgeNetwork:
     """Train a policy and write ``folder/policy.safetensors`` and its card ``folder/policy.json``.
 
     Training that was killed goes on after the imitation, once that was finished, from PPO's last update.
+
+    Parameters
+    ----------
+    judge
+        Asked `JUDGEMENTS` times; the weights that it finds best are those of the policy. The last ones are if it is
+        left out.
+    on_progress
+        Called after every shop of the teacher, every few steps of imitation and every update; `best` is the judge's
+        best score.
     """
     began, imitated = clock(), folder / "imitated.pt"
     network = new_network(training, seed)
     folder.mkdir(parents=True, exist_ok=True)
+
+    def report(elapsed: float, phase: str) -> None:
+        if on_progress is not None:
+            best = judge.score if judge is not None and np.isfinite(judge.score) else None
+            on_progress(Progress(elapsed, best, None, phase))
+
+    def said(text: str) -> None:
+        report(clock() - began, text)
+        if say is not None:
+            say(text)
+
     if imitated.exists():
-        state = torch.load(imitated, weights_only=True)
-        network.load_state_dict(state["network"])
-        decisions, spent = int(state["decisions"]), float(state["seconds"])
+        kept = _imitated(imitated)
+        network.load_state_dict(kept["network"])
+        decisions, spent = int(kept["decisions"]), float(kept["seconds"])
     else:
-        samples = taught(training, seed=seed, seconds=training.teach_share * seconds, clock=clock)
-        decisions = len(samples["value"])
+        in_time = training.teach_share * seconds
+        samples = taught(
+            training, seed=seed, seconds=in_time, say=lambda text: report(clock() - began, text), clock=clock
+        )
+        decisions = len(samples.get("value", ()))
         if say is not None:
             say(f"{decisions} decisions of the teacher after {clock() - began:.0f} s")
-        imitate(network, samples, training, seed=seed, seconds=training.imitate_share * seconds, say=say, clock=clock)
+        if decisions:
+            in_time = training.imitate_share * seconds
+            imitate(network, samples, training, seed=seed, seconds=in_time, say=said, clock=clock)
+        if judge is not None:
+            judge(network)
         spent = clock() - began
-        beside = imitated.with_name(imitated.name + ".part")
-        torch.save({"network": network.state_dict(), "decisions": decisions, "seconds": spent}, beside)
-        os.replace(beside, imitated)
+        if not stop_requested():  # else the next start is to teach and imitate anew, in the time that is meant for it
+            beside = imitated.with_name(imitated.name + ".part")
+            torch.save({"network": network.state_dict(), "decisions": decisions, "seconds": spent}, beside)
+            os.replace(beside, imitated)
     environment = FloorEnvironment(training.shops.draw, training.ppo.environments, training.shops.shape)
     recent: list[float] = []
+    judged = 0.0
 
     def on_update(update: Update) -> None:
+        nonlocal judged
         recent.append(update.episode_return)
+        if judge is not None and (update.seconds - judged > seconds / JUDGEMENTS or stop_requested()):
+            judge(network)
+            judged = update.seconds
+        report(spent + update.seconds, f"policy optimisation, {update.number + 1} updates")
         if say is not None and update.number % 10 == 9:
             say(
                 f"update {update.number}: {update.seconds:.0f} s, return {np.nanmean(recent[-10:]):.4f}, "
@@ -231,8 +278,81 @@ def train_floor_policy(
         "seconds": round(spent + history.seconds, 1),
         "clock": getattr(clock, "__name__", "given"),
         "teacher decisions": decisions,
-        "environment steps": int(history.curve("samples").sum()),
+        "environment steps": int(history.curve("samples").sum()) if history.updates else 0,
         "training": asdict(training),
     }
+    if judge is not None:
+        judge(network)
+        judge.restore(network)
+        network.eval()
+        card["score"] = {
+            "mean makespan over the best rule's": round(judge.score, 5),
+            "shops": f"{len(judge.shops)} random shops that were not trained on",
+        }
     save_policy(network, card, folder / "policy.safetensors")
     return network
+
+
+def _imitated(file: Path) -> dict[str, Any]:
+    """What was learned by imitation."""
+    try:
+        kept: dict[str, Any] = torch.load(file, weights_only=True)
+        kept["network"], kept["decisions"], kept["seconds"]
+    except Exception as error:  # torch.load raises errors of many unrelated types
+        raise InputError(f"is no state of a training ({str(error).splitlines()[0]})", file=str(file)) from None
+    return kept
+
+
+def train(
+    out: Path,
+    *,
+    seconds: float = 1800.0,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+    settings: FloorTraining | None = None,
+) -> Path:
+    """Dispatcher of a shop floor without buffers whose machines break down: imitated rollouts, then policy gradients.
+
+    Parameters
+    ----------
+    out
+        Checkpoint to write, named ``*.safetensors``; the card is ``*.json`` beside it, and the folder ``*.training``
+        holds the state of an unfinished training.
+    seconds
+        Processor time, all starts together. Ctrl-C (`pathloom.plan.request_stop`) ends early with the best so far, and
+        keeps the state.
+    seed
+        Of everything.
+    on_progress
+        `best` is the mean makespan over the best rule's, on shops set aside.
+    settings
+        Those of the shipped policy if left out.
+
+    Raises
+    ------
+    InputError
+        If `out` cannot be written, or the state beside it is that of another training.
+    """
+    if not seconds > 0:
+        raise InputError(f"expected more than 0 seconds, found {seconds:g}", key="seconds")
+    chosen = settings or FloorTraining()
+    folder = open_training(out, {"policy": "shop-floor", "seed": seed, "settings": asdict(chosen)})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train_floor_policy(
+            chosen,
+            folder,
+            seconds=seconds,
+            seed=seed,
+            clock=time.process_time,
+            judge=FloorJudge(chosen.shops, folder / "best.pt"),
+            on_progress=on_progress,
+        )
+    finally:
+        torch.set_num_threads(threads)
+    os.replace(folder / "policy.json", out.with_suffix(".json"))
+    os.replace(folder / "policy.safetensors", out)
+    if not stop_requested():
+        close_training(folder)
+    return out
