@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from small_cells import random_cell, ring
 
 from pathloom.worlds.shop.cells.bounds import long_run_bound, lot_bound, station_loads
+from pathloom.worlds.shop.cells.cell import Step
 from pathloom.worlds.shop.cells.kinematics import handling_time
 from pathloom.worlds.shop.cells.rules import EVERY_RULE, follow
 from pathloom.worlds.shop.cells.simulator import lot_draws
@@ -40,6 +43,13 @@ def test_the_bound_of_a_slow_station_by_hand() -> None:
 
 def test_quick_stations_leave_the_robot_as_the_bottleneck() -> None:
     assert long_run_bound(ring([0.1, 0.1, 0.1])).by == "robot busy time"
+
+
+def test_an_item_that_stays_for_its_next_step_leaves_no_gap() -> None:
+    """Two steps at one station: the robot may put the item back at once, so that only hand-overs lie between them."""
+    cell = ring([100.0])
+    twice = replace(cell, recipe=(Step(("s1",)), Step(("s1",))))
+    assert long_run_bound(twice).seconds == pytest.approx(2 * (100.0 + 2 * handling_time(cell.robots[0])))
 
 
 def test_the_bottleneck_has_load_one() -> None:

@@ -10,6 +10,7 @@ import pytest
 from small_cells import ring
 
 from pathloom.plan import InputError, NoPlanFound
+from pathloom.worlds.shop.cells.bounds import long_run_bound
 from pathloom.worlds.shop.cells.check import check_cell
 from pathloom.worlds.shop.cells.environment import CellEnvironment
 from pathloom.worlds.shop.cells.files import load_cell
@@ -142,6 +143,20 @@ def test_a_cell_without_a_policy_gets_no_learned_plan() -> None:
 
     with pytest.raises(NoPlanFound, match="no policy"):
         learned(ring([12.0]))
+
+
+@pytest.mark.parametrize("name", ["cell-cluster-6", "cell-line-6"])
+def test_the_shipped_policy_of_a_reference_cell_comes_near_the_bound_and_keeps_every_limit(name: str) -> None:
+    pytest.importorskip("torch")
+    from pathloom.worlds.shop.cells.policy import CHECKPOINTS, evaluate, load_policy, policy_for
+
+    cell = load_cell(EXAMPLES / f"{name}.yaml")
+    policy, shipped = policy_for(cell), load_policy(CHECKPOINTS / f"{name}.safetensors")
+    assert policy is not None
+    assert policy.card == shipped.card
+    score = evaluate(cell, policy.network, seeds=range(700, 704), lot=100)
+    assert long_run_bound(cell).seconds / score.seconds_per_item >= 0.95
+    assert score.late == 0
 
 
 @pytest.mark.slow

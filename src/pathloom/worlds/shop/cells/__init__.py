@@ -27,4 +27,5 @@ WORLD = World(
     read_plan="pathloom.worlds.shop.cells.files:read_cell_plan",
     plan_format="pathloom-cell-plan-1",
     example="pathloom.worlds.shop.cells.files:example",
+    trainers={"robot-cell": "pathloom.worlds.shop.cells.learned:train"},
 )

@@ -6,7 +6,9 @@ its way is on the robot's arm, a slot that is being emptied stays shut until the
 filled holds its item with a ready time ahead.
 
 The books are many arrays, and counting references to them would take four fifths of the time: kernels here allocate
-nothing and are compiled without numba's reference counting (``_nrt=False``).
+nothing and are compiled without numba's reference counting (``_nrt=False``). Compiling is quick only if each kernel is
+compiled once: those that Python does not call (`INNER`) get no wrapper, and constants are NumPy numbers, since numba
+would compile a kernel anew for every plain number that it is called with.
 
 Actions are numbered ``kind * places + place`` with the kinds below, and ``3 * places`` for waiting.
 """
@@ -19,12 +21,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-PICK, PLACE, SWAP = 0, 1, 2
+INNER = {"cache": True, "nogil": True, "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+SMALL = {**INNER, "inline": "always"}
+OUTER = {"cache": True, "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
+
+NONE = np.int64(-1)
+PICK, PLACE, SWAP = np.int64(0), np.int64(1), np.int64(2)
 INPUT, STATION, BUFFER, OUTPUT = 0, 1, 2, 3
 # A robot waits for the next event, or passes to the other robot where no event is ahead.
 ASKS, BUSY, WAITS, PASSES = 0, 1, 2, 3
 # Kinds of rows in the trace
-MOVED, STOOD, PICKED, PLACED, TURNED, PROCESSED, HELD = 0, 1, 2, 3, 4, 5, 6
+MOVED, STOOD, PICKED, PLACED, TURNED, PROCESSED, HELD = (np.int64(kind) for kind in range(7))
 FIFO, LONGEST, NEAREST, PULL, SEQUENCE = 0, 1, 2, 3, 4
 DONE, STUCK = -1, -2
 TOKEN_FEATURES, GLOBAL_FEATURES = 26, 14
@@ -53,7 +60,7 @@ class CellArrays(NamedTuple):
     longest_wait: NDArray[np.float64]  # (P,)
     load: NDArray[np.float64]  # (P,): share of time that a place must be in use at the bound's rate
     worth: NDArray[np.float64]  # (K + 1,): share of an item's reward that is earned before each step
-    ordered: bool  # one robot, and no station in two steps
+    ordered: bool  # one robot, and no station in two steps: the deadlock test has a short form
     limited: bool  # some dwell limit is finite
     scale: float  # seconds per item at the bound
 
@@ -91,7 +98,8 @@ class CellState(NamedTuple):
     free_arms: NDArray[np.int64]
     gone: NDArray[np.bool_]
     choice: NDArray[np.int64]  # (E, 3, P): what each action takes: slot of a pick, arm of a place, slot of a swap
-    by_then: NDArray[np.float64]  # (S,): scratch of the dwell test
+    keeps: NDArray[np.bool_]  # (3, P) and the next: scratch of the dwell test
+    by_then: NDArray[np.float64]  # (S,)
 
 
 class Trace(NamedTuple):
@@ -102,7 +110,7 @@ class Trace(NamedTuple):
     when: NDArray[np.float64]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**OUTER)
 def start(C: CellArrays, S: CellState, e: int, lot: int) -> None:
     """Empty cell `e` and put a lot of `lot` items before it."""
     S.now[e] = 0.0
@@ -126,7 +134,7 @@ def start(C: CellArrays, S: CellState, e: int, lot: int) -> None:
         S.shut[e, s] = 0.0
 
 
-@njit(cache=True, nogil=True, inline="always", _nrt=False)
+@njit(**SMALL)
 def slot_out(C: CellArrays, S: CellState, e: int, p: int) -> int:
     """Slot of a place whose item leaves next: ready longest, else expected soonest; -1 if it is empty."""
     best, key = -1, np.inf
@@ -138,7 +146,7 @@ def slot_out(C: CellArrays, S: CellState, e: int, p: int) -> int:
     return best
 
 
-@njit(cache=True, nogil=True, inline="always", _nrt=False)
+@njit(**SMALL)
 def slot_in(C: CellArrays, S: CellState, e: int, p: int) -> int:
     """A slot of a place that takes an item now, -1 if there is none."""
     for s in range(C.first_slot[p], C.first_slot[p + 1]):
@@ -147,7 +155,7 @@ def slot_in(C: CellArrays, S: CellState, e: int, p: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True, inline="always", _nrt=False)
+@njit(**SMALL)
 def best_hand(C: CellArrays, S: CellState, e: int, r: int, p: int) -> int:
     """Arm whose item place `p` takes (the furthest step first), -1 if none does."""
     arm = -1
@@ -160,7 +168,7 @@ def best_hand(C: CellArrays, S: CellState, e: int, r: int, p: int) -> int:
     return arm
 
 
-@njit(cache=True, nogil=True, inline="always", _nrt=False)
+@njit(**SMALL)
 def free_arm(C: CellArrays, S: CellState, e: int, r: int, p: int) -> int:
     """Free arm that stands before place `p` soonest, -1 if there is none."""
     best, key = -1, np.inf
@@ -170,7 +178,7 @@ def free_arm(C: CellArrays, S: CellState, e: int, r: int, p: int) -> int:
     return best
 
 
-@njit(cache=True, nogil=True, inline="always", _nrt=False)
+@njit(**SMALL)
 def passage(C: CellArrays, S: CellState, e: int, r: int, p: int) -> int:
     """Whether robot `r` gets to place `p` past the other one: 0 no, 1 yes, 2 if the idle other one goes home."""
     if C.arms.shape[0] == 1:
@@ -187,7 +195,7 @@ def passage(C: CellArrays, S: CellState, e: int, r: int, p: int) -> int:
     return 0 if S.status[e, o] == BUSY else 2
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**INNER)
 def pending(C: CellArrays, S: CellState, e: int) -> bool:
     """Whether an event is ahead: a robot that ends its action, an item that becomes ready."""
     for o in range(C.arms.shape[0]):
@@ -199,7 +207,7 @@ def pending(C: CellArrays, S: CellState, e: int) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**INNER)
 def slack(C: CellArrays, S: CellState, e: int, r: int, pose: int, time: float, skip: int) -> float:
     """Seconds that robot `r`, free at `time` at `pose`, can lose without breaking a dwell limit.
 
@@ -245,7 +253,7 @@ def slack(C: CellArrays, S: CellState, e: int, r: int, pose: int, time: float, s
     return least
 
 
-@njit(cache=True, nogil=True, inline="always", _nrt=False)
+@njit(**INNER)
 def _write(T: Trace, robot: int, kind: int, item: int, place: int, arm: int, pose: int, t0: float, t1: float) -> None:
     if T.what.shape[0] == 0 or (t1 <= t0 and kind != PROCESSED):
         return
@@ -256,7 +264,7 @@ def _write(T: Trace, robot: int, kind: int, item: int, place: int, arm: int, pos
     T.count[0] = n + 1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**INNER)
 def _time_of(C: CellArrays, step: int, p: int, u: float) -> float:
     """Processing time for the uniform number `u`: the inverse of the distribution function."""
     low, high, mode = C.low[step, p], C.high[step, p], C.mode[step, p]
@@ -270,7 +278,7 @@ def _time_of(C: CellArrays, step: int, p: int, u: float) -> float:
     return high - np.sqrt((1.0 - u) * span * (high - mode))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**INNER)
 def _fill(C: CellArrays, S: CellState, e: int, slot: int, item: int, step: int, time: float) -> None:
     """Put an item into a slot at `time`: it is processed (station) or waits (buffer)."""
     p = C.slot_place[slot]
@@ -290,7 +298,7 @@ def _fill(C: CellArrays, S: CellState, e: int, slot: int, item: int, step: int, 
     S.latest[e, slot] = time + max(C.high[step, p], C.least_stay[p])
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**OUTER)
 def commit(C: CellArrays, S: CellState, e: int, r: int, action: int, T: Trace) -> None:
     """Let robot `r` carry out a legal action from now on; `choice` is what the last call of `legal` left."""
     places = C.kind.shape[0]
@@ -305,7 +313,7 @@ def commit(C: CellArrays, S: CellState, e: int, r: int, action: int, T: Trace) -
         o = 1 - r
         if passage(C, S, e, r, p) == 2:
             begin = now + C.travel[o, S.pose[e, o], 2 * places]
-            _write(T, o, MOVED, -1, -1, -1, 2 * places, now, begin)
+            _write(T, o, MOVED, NONE, NONE, NONE, 2 * places, now, begin)
             S.pose[e, o] = 2 * places
             S.status[e, o] = BUSY
             S.until[e, o] = begin
@@ -318,7 +326,7 @@ def commit(C: CellArrays, S: CellState, e: int, r: int, action: int, T: Trace) -
     S.status[e, r] = BUSY
     S.target[e, r] = p
     if kind == PLACE:
-        arm = best_hand(C, S, e, r, p) if C.ordered else S.choice[e, PLACE, p]
+        arm = S.choice[e, PLACE, p]
         item, step = S.hand[e, r, arm], S.hand_step[e, r, arm]
         arrive = begin + C.travel[r, S.pose[e, r], 2 * p + arm]
         end = arrive + C.handling[r]
@@ -334,7 +342,7 @@ def commit(C: CellArrays, S: CellState, e: int, r: int, action: int, T: Trace) -
         S.until[e, r] = end
         return
     arm = free_arm(C, S, e, r, p)
-    hand = best_hand(C, S, e, r, p) if kind == SWAP else -1
+    hand = best_hand(C, S, e, r, p) if kind == SWAP else NONE
     arrive = begin + C.travel[r, S.pose[e, r], 2 * p + arm]
     slot, step, take = -1, 0, arrive
     if C.kind[p] == INPUT:
@@ -342,7 +350,7 @@ def commit(C: CellArrays, S: CellState, e: int, r: int, action: int, T: Trace) -
         S.entered[e] += 1
         S.last_entry[e] = arrive
     else:
-        slot = slot_out(C, S, e, p) if C.ordered else S.choice[e, kind, p]
+        slot = S.choice[e, kind, p]
         item, step = S.item[e, slot], S.step[e, slot]
         take = max(arrive, S.ready[e, slot])
         if take > S.ready[e, slot] + C.longest_wait[p] + EPS:
@@ -354,8 +362,8 @@ def commit(C: CellArrays, S: CellState, e: int, r: int, action: int, T: Trace) -
     S.hand[e, r, arm] = item
     S.hand_step[e, r, arm] = step
     if slot >= 0:
-        _write(T, -1, PROCESSED, item, p, slot, step, S.begun[e, slot], S.ready[e, slot])
-        _write(T, -1, HELD, item, p, slot, step, S.ready[e, slot], take)
+        _write(T, NONE, PROCESSED, item, p, slot, step, S.begun[e, slot], S.ready[e, slot])
+        _write(T, NONE, HELD, item, p, slot, step, S.ready[e, slot], take)
         S.item[e, slot] = -1
         S.shut[e, slot] = end
     S.pose[e, r] = 2 * p + arm
@@ -371,7 +379,7 @@ def commit(C: CellArrays, S: CellState, e: int, r: int, action: int, T: Trace) -
     S.until[e, r] = end
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**OUTER)
 def advance(C: CellArrays, S: CellState, e: int) -> int:
     """Let time go on until a robot asks for an action; returns it, DONE, or STUCK (which no legal run is)."""
     robots = C.arms.shape[0]
@@ -395,7 +403,7 @@ def advance(C: CellArrays, S: CellState, e: int) -> int:
             if C.limited:  # an alarm where a dwell limit needs the robot to leave
                 for r in range(robots):
                     if S.status[e, r] == WAITS:
-                        spare = slack(C, S, e, r, S.pose[e, r], S.now[e], -1)
+                        spare = slack(C, S, e, r, S.pose[e, r], S.now[e], NONE)
                         if spare > EPS:
                             next_time = min(next_time, S.now[e] + spare)
         if next_time == np.inf:

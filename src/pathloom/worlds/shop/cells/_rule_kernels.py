@@ -11,9 +11,12 @@ from pathloom.worlds.shop.cells._cell_kernels import (
     BUSY,
     DONE,
     FIFO,
+    INNER,
     INPUT,
     LONGEST,
     NEAREST,
+    NONE,
+    OUTER,
     OUTPUT,
     PICK,
     PLACE,
@@ -33,18 +36,18 @@ from pathloom.worlds.shop.cells._cell_kernels import (
 from pathloom.worlds.shop.cells._legal_kernels import legal
 
 
-@njit(cache=True, nogil=True, inline="always", _nrt=False)
-def _available(C: CellArrays, S: CellState, e: int, p: int) -> float:
-    """When the next item of a place can be taken, as far as the robot knows: now, or the expected ready time."""
+@njit(**INNER)
+def _available(C: CellArrays, S: CellState, e: int, kind: int, p: int) -> float:
+    """When a pick or swap can take its item, as far as the robot knows: now, or the expected ready time."""
     if C.kind[p] == INPUT:
         return S.now[e]
-    s = slot_out(C, S, e, p)
+    s = S.choice[e, kind, p]
     if S.ready[e, s] <= S.now[e]:
         return S.now[e]
     return max(S.expected[e, s], S.now[e] + 1e-6)  # overdue, and yet not ready
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**INNER)
 def _welcome(C: CellArrays, S: CellState, e: int, r: int, p: int, horizon: float) -> bool:
     """Whether the next item of place `p` can be put down soon: its next station is free, or ready for a swap.
 
@@ -53,7 +56,7 @@ def _welcome(C: CellArrays, S: CellState, e: int, r: int, p: int, horizon: float
     if C.kind[p] == INPUT:
         step = 0
     else:
-        step = S.step[e, slot_out(C, S, e, p)]
+        step = S.step[e, S.choice[e, PICK, p]]
     for q in range(C.kind.shape[0]):
         if not C.can[step, q] or not C.reach[r, q]:
             continue
@@ -68,7 +71,7 @@ def _welcome(C: CellArrays, S: CellState, e: int, r: int, p: int, horizon: float
     return False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**INNER)
 def _urgency(C: CellArrays, S: CellState, e: int, r: int, p: int, rule: int) -> float:
     """Rank of fetching the next item of place `p` under a rule; the smallest goes first."""
     arm = max(free_arm(C, S, e, r, p), 0)
@@ -76,7 +79,7 @@ def _urgency(C: CellArrays, S: CellState, e: int, r: int, p: int, rule: int) -> 
     if C.kind[p] == INPUT:
         item, since, step = S.entered[e], S.last_entry[e], 0
     else:
-        s = slot_out(C, S, e, p)
+        s = S.choice[e, PICK, p]
         item, since, step = S.item[e, s], S.ready[e, s], S.step[e, s]
     if rule == FIFO:
         return float(item)
@@ -87,9 +90,17 @@ def _urgency(C: CellArrays, S: CellState, e: int, r: int, p: int, rule: int) -> 
     return -float(step) + 1e-6 * way
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**OUTER)
 def rule_action(
-    C: CellArrays, S: CellState, e: int, r: int, mask: NDArray[np.bool_], rule: int, ahead: bool, horizon: float
+    C: CellArrays,
+    S: CellState,
+    e: int,
+    r: int,
+    mask: NDArray[np.bool_],
+    rule: int,
+    ahead: bool,
+    horizon: float,
+    most: int,
 ) -> int:
     """The legal action that a rule takes.
 
@@ -107,6 +118,8 @@ def rule_action(
     horizon
         Seconds for which a robot with two arms looks ahead: it fetches an item for a station that is expected to be
         ready by then, and waits there to swap. 0 for the plain rule.
+    most
+        Items that may be in the cell at a time (constant work in process), 0 for any number.
     """
     places = C.kind.shape[0]
     at = S.pose[e, r]
@@ -125,17 +138,21 @@ def rule_action(
         holds |= S.hand[e, r, a] >= 0
     for p in range(places):
         if mask[SWAP * places + p]:
-            time = max(_available(C, S, e, p), S.now[e] + C.travel[r, at, 2 * p])
-            if (rule == SEQUENCE or _available(C, S, e, p) <= S.now[e] + horizon) and time < key:
+            free = _available(C, S, e, SWAP, p)
+            time = max(free, S.now[e] + C.travel[r, at, 2 * p])
+            if (rule == SEQUENCE or free <= S.now[e] + horizon) and time < key:
                 best, key = SWAP * places + p, time
     if best >= 0:
         return best
-    if rule == SEQUENCE and not holds:
+    full = most > 0 and S.entered[e] - S.done[e] >= most
+    if rule == SEQUENCE and not holds and not full:
         for p in range(places):
             if C.kind[p] == INPUT and mask[p] and _welcome_later(C, S, e, r):
                 return PICK * places + p
     for p in range(places):
-        if mask[PICK * places + p] and _available(C, S, e, p) <= S.now[e] and _welcome(C, S, e, r, p, horizon):
+        if not mask[PICK * places + p] or (full and C.kind[p] == INPUT):
+            continue
+        if _available(C, S, e, PICK, p) <= S.now[e] and _welcome(C, S, e, r, p, horizon):
             rank = _urgency(C, S, e, r, p, rule)
             if rank < key:
                 best, key = PICK * places + p, rank
@@ -147,9 +164,10 @@ def rule_action(
         for p in range(places):
             fetch = mask[PICK * places + p] and C.kind[p] != INPUT and _welcome(C, S, e, r, p, horizon)
             if fetch or mask[SWAP * places + p]:
-                time = max(_available(C, S, e, p), S.now[e] + C.travel[r, at, 2 * p])
+                kind = PICK if fetch else SWAP
+                time = max(_available(C, S, e, kind, p), S.now[e] + C.travel[r, at, 2 * p])
                 if time < key:
-                    best, key = (PICK if fetch else SWAP) * places + p, time
+                    best, key = kind * places + p, time
         if best >= 0:
             return best
     if mask[3 * places]:
@@ -160,7 +178,7 @@ def rule_action(
     return -1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**INNER)
 def _welcome_later(C: CellArrays, S: CellState, e: int, r: int) -> bool:
     """Whether a new item finds a first station that is free or, with a second arm, can be swapped into."""
     for q in range(C.kind.shape[0]):
@@ -173,7 +191,7 @@ def _welcome_later(C: CellArrays, S: CellState, e: int, r: int) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**OUTER)
 def run_rule(
     C: CellArrays,
     S: CellState,
@@ -181,6 +199,7 @@ def run_rule(
     rule: int,
     ahead: bool,
     horizon: float,
+    most: int,
     mask: NDArray[np.bool_],
     T: Trace,
     until: float,
@@ -196,12 +215,12 @@ def run_rule(
             break
         if r == STUCK or legal(C, S, e, r, mask) == 0:
             return -1
-        commit(C, S, e, r, rule_action(C, S, e, r, mask, rule, ahead, horizon), T)
+        commit(C, S, e, r, rule_action(C, S, e, r, mask, rule, ahead, horizon, most), T)
         decisions += 1
     return decisions
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**OUTER)
 def observe(
     C: CellArrays,
     S: CellState,
@@ -292,7 +311,7 @@ def observe(
             overall[2 * a + 1] = (S.hand_step[e, r, a] + 1) / (steps + 1)
     overall[4] = 1.0 if mask[3 * places] else 0.0
     overall[5] = min((S.lot[e] - S.entered[e]) / (steps + 1), 3.0)
-    spare = slack(C, S, e, r, S.pose[e, r], now, -1) if C.limited else np.inf
+    spare = slack(C, S, e, r, S.pose[e, r], now, NONE) if C.limited else np.inf
     overall[6] = min(max(spare / unit, -1.0), 4.0)
     for o in range(C.arms.shape[0]):
         if o != r:
@@ -306,7 +325,7 @@ def observe(
     overall[13] = 1.0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**OUTER)
 def settle(
     C: CellArrays,
     S: CellState,
@@ -339,7 +358,7 @@ def settle(
                 break
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**OUTER)
 def step_cells(
     C: CellArrays,
     S: CellState,
@@ -367,7 +386,7 @@ def step_cells(
         reward[e] = _progress(C, S, e) - work - (S.now[e] - then) / C.scale - penalty * (S.late[e] - late)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(**INNER)
 def _progress(C: CellArrays, S: CellState, e: int) -> float:
     """Items done, with a part of one (`CellArrays.worth`) for the steps that the items under way have behind them."""
     total = float(S.done[e])

@@ -87,8 +87,9 @@ def _times(cell: Cell) -> _Times:
         for s in stops[k]:
             before = {p for i in range(1, len(stops) - 1) if s in stops[i] for p in (*stops[i - 1], *buffers)}
             after = {p for i in range(1, len(stops) - 1) if s in stops[i] for p in (*stops[i + 1], *buffers)}
-            if len(tables) == 2:
-                gap[s] = 0.0  # the other robot may bring the next item
+            again = any(s in stops[i] and s in stops[i + 1] for i in range(1, len(stops) - 2))
+            if len(tables) == 2 or again:
+                gap[s] = 0.0  # the other robot may bring the next item, or the robot put the same one back at once
                 continue
             least = min(way((s,), (d,)) + way((d,), (b,)) + way((b,), (s,)) for d in after for b in before)
             gap[s] = least + 2.0 * handling

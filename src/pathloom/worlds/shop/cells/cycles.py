@@ -23,6 +23,7 @@ import numpy as np
 
 from pathloom.plan import NoPlanFound, OnProgress, Plan, Progress, stop_requested
 from pathloom.worlds.shop.cells import _cell_kernels as core
+from pathloom.worlds.shop.cells._legal_kernels import legal
 from pathloom.worlds.shop.cells.bounds import long_run_bound, lot_bound
 from pathloom.worlds.shop.cells.cell import Cell, Station
 from pathloom.worlds.shop.cells.kinematics import handling_time, travel_table
@@ -241,6 +242,7 @@ def follow_cycle(cell: Cell, order: Sequence[int], *, seed: int = 0, lot: int | 
     C, draws = cell_arrays(cell), lot_draws(cell, seed, lot)
     state, trace = new_state(cell, draws[None]), new_trace(trace_rows(cell, len(draws)))
     places, decisions = len(cell.places), 0
+    mask = np.zeros(3 * places + 1, dtype=np.bool_)
     while state.done[0] < state.lot[0]:
         for i in order:
             slot = int(C.first_slot[flow.stops[i]])
@@ -248,7 +250,9 @@ def follow_cycle(cell: Cell, order: Sequence[int], *, seed: int = 0, lot: int | 
             if not there:
                 continue
             for action in (core.PICK * places + flow.stops[i], core.PLACE * places + flow.stops[i + 1]):
-                core.commit(C, state, 0, core.advance(C, state, 0), action, trace)
+                robot = core.advance(C, state, 0)
+                legal(C, state, 0, robot, mask)  # tells `commit` what an action takes; the cycle itself is legal
+                core.commit(C, state, 0, robot, action, trace)
                 decisions += 1
     return finished_run(cell, seed, state, 0, decisions, trace)
 

@@ -34,7 +34,7 @@ from pathloom.worlds.shop.cells.bounds import long_run_bound
 from pathloom.worlds.shop.cells.cell import Cell
 from pathloom.worlds.shop.cells.environment import CellEnvironment
 from pathloom.worlds.shop.cells.files import cell_to_dict
-from pathloom.worlds.shop.cells.rules import EVERY_RULE, RULES, Rule, follow
+from pathloom.worlds.shop.cells.rules import RULES, Rule, follow, rule_forms
 from pathloom.worlds.shop.cells.simulator import CellView, Run
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -120,24 +120,14 @@ def fingerprint(cell: Cell) -> str:
 
 
 def best_rule(cell: Cell, *, lot: int = 400, seeds: Sequence[int] = (101, 102)) -> tuple[Rule, float]:
-    """The rule with the least steady time per item, and that time; broken dwell limits are not held against it."""
-    return _best_of(cell, EVERY_RULE, lot, seeds)
-
-
-def teacher(cell: Cell, *, lot: int = 400, seeds: Sequence[int] = (101, 102)) -> tuple[Rule, float]:
-    """What a policy imitates first: the best of the rules and of their forms that look ahead."""
-    unit = long_run_bound(cell).seconds
-    looking = [Rule(name, horizon=share * unit) for name in RULES[:4] for share in (0.1, 0.2, 0.3, 0.45)]
-    return _best_of(cell, (*EVERY_RULE, *looking), lot, seeds)
-
-
-def _best_of(cell: Cell, rules: Sequence[Rule], lot: int, seeds: Sequence[int]) -> tuple[Rule, float]:
-    times: dict[Rule, float] = {}
-    for rule in rules:
+    """The form of a rule with the least steady time per item, and that time, of those that break the fewest limits."""
+    results: dict[Rule, tuple[int, float]] = {}
+    for rule in rule_forms(cell):
         runs = [follow(cell, rule, seed=seed, lot=lot, traced=False) for seed in seeds]
-        times[rule] = float(np.mean([run.steady_seconds_per_item for run in runs]))
-    best = min(times, key=lambda rule: times[rule])
-    return best, times[best]
+        seconds = float(np.mean([run.steady_seconds_per_item for run in runs]))
+        results[rule] = (sum(run.late for run in runs), seconds)
+    best = min(results, key=lambda rule: results[rule])
+    return best, results[best][1]
 
 
 def imitate(
@@ -174,6 +164,7 @@ def imitate(
                     number,
                     rule.ahead,
                     rule.horizon,
+                    rule.most,
                 )
                 for e in range(copies)
             ]
@@ -261,7 +252,7 @@ def train_policy(
     torch.manual_seed(seed)
     began = time.process_time()
     network = CellPolicy(width)
-    rule, rule_seconds = teacher(cell)
+    rule, rule_seconds = best_rule(cell)
     agreement = imitate(network, cell, rule, steps=imitation, seed=seed) if imitation else 0.0
     spent = time.process_time() - began
     judged = list(range(9000, 9008))

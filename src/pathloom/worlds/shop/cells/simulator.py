@@ -138,6 +138,7 @@ def new_state(cell: Cell, draws: NDArray[np.float64]) -> core.CellState:
         free_arms=whole(robots),
         gone=np.zeros(most, dtype=np.bool_),
         choice=np.full((copies, 3, places), -1, dtype=np.int64),
+        keeps=np.zeros((3, places), dtype=np.bool_),
         by_then=np.zeros(slots),
     )
     for e in range(copies):
