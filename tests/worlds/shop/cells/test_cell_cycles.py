@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_cells import ring
 
@@ -35,10 +35,11 @@ def test_the_best_cycle_is_the_enumerated_optimum(times: list[float]) -> None:
     assert found.period == pytest.approx(every[0].period, abs=1e-6)
 
 
+@example([36.0, 43.0, 37.0])  # its cycles take long to settle: within a lot of 50 they did not
 @settings(max_examples=5, deadline=None)
 @given(st.lists(process, min_size=3, max_size=3))
 def test_the_simulated_rate_of_every_cycle_is_its_period(times: list[float]) -> None:
-    cell = ring(times, lot=50)
+    cell = ring(times, lot=200)
     flow = flow_cell(cell)
     assert flow is not None
     for one in enumerate_cycles(flow):
