@@ -142,7 +142,8 @@ def hand_overs(reading: Reading) -> list[Violation]:
     """Where swaps are not allowed, no tasks that start at one instant wait for each other's machines in a circle.
 
     A task that starts when a machine is freed waits for what frees it: the start of the task that the blocked task
-    before it on the machine waits for. It also waits for the task before it in its own job, if that one takes no time.
+    before it on the machine waits for, and the start of that one itself if it also starts now. It also waits for the
+    task before it in its own job, if that one takes no time.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -166,7 +167,9 @@ def hand_overs(reading: Reading) -> list[Violation]:
     place = np.repeat(low - (np.cumsum(high - low) - (high - low)), high - low) + np.arange(len(waiting))
     needed = second[order][place]
     short = reading.start[first] == reading.start[second]
-    waiting, needed = np.concatenate((waiting, second[short])), np.concatenate((needed, first[short]))
+    passing = reading.start[leaver] == reading.start[comer]
+    waiting = np.concatenate((waiting, second[short], comer[passing]))
+    needed = np.concatenate((needed, first[short], leaver[passing]))
     proper = waiting != needed  # a job that stays on its machine waits for nobody
     waiting, needed = waiting[proper], needed[proper]
     count = len(reading.start)

@@ -10,7 +10,8 @@ added, and intervals on a machine are kept one rank apart, so that no circle of 
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import pairwise
+from collections.abc import Mapping
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -271,31 +272,52 @@ class ConstraintModel:
             self._if(self.model.add_bool_or(reasons), self.presence[task])
 
     def _hand_overs(self) -> None:
-        scale = 1 + sum(isinstance(resource, Machine) for resource in self.problem.resources)
-        rank = {task: self.model.new_int_var(0, scale - 1, "") for task in range(len(self.problem.tasks))}
-        leaving = {task: self.departure[task] * scale for task in rank}
+        brief = {n for n, task in enumerate(self.problem.tasks) if any(mode.duration == 0 for mode in task.modes)}
+        scale = 1 + len(brief) + sum(isinstance(resource, Machine) for resource in self.problem.resources)
+        last = self.latest * scale + scale
+        begin = {}
+        for task, start in enumerate(self.start):
+            rank = self.model.new_int_var(0, scale - 1, "")
+            begin[task] = self.model.new_int_var(0, last, "")
+            self.model.add(begin[task] == start * scale + rank)
+        # A blocked task leaves at the very hand-over by which the next one begins, and begins before that one.
+        hands: dict[int, list[tuple[int, list[Var]]]] = defaultdict(list)
         for link in self.problem.precedences:
             if link.blocking:
-                # A task leaves at the very hand-over by which the next one of its job begins.
-                leaving[link.first] = self.departure[link.first] * scale + rank[link.second] + 1
+                both = self._all(self.presence[link.first], self.presence[link.second])
+                self._if(self.model.add(begin[link.second] >= begin[link.first]), both)
+                for literals, extra in self._moves(link.first, link.second) if link.transport else [((), 0)]:
+                    if extra == 0:
+                        hands[link.first].append((link.second, self._all(both, *literals)))
         for position, resource in enumerate(self.problem.resources):
             if not isinstance(resource, Machine):
                 continue
             intervals = []
             for task, mode, _ in self._using[position]:
-                begin = self.model.new_int_var(0, self.latest * scale + scale, "")
-                self.model.add(begin == self.start[task] * scale + rank[task])
-                end = self.model.new_int_var(0, self.latest * scale + scale, "")
-                size = self.model.new_int_var(0, self.latest * scale + scale, "")
+                end, size = self.model.new_int_var(0, last, ""), self.model.new_int_var(1, last, "")
                 literal = self.mode[task][mode]
-                if task not in self._blocked and not self.problem.tasks[task].modes[mode].duration:
-                    continue
-                self._if(self.model.add(end == leaving[task]), literal)
+                self._if(self.model.add(end >= self.departure[task] * scale), literal)
+                for second, when in hands[task]:
+                    # A job that stays on the machine leaves it to nobody.
+                    stays = sum(self.mode[other][m] for other, m, _ in self._using[position] if other == second)
+                    self._if(self.model.add(end >= begin[second] + 1 - stays), literal, when)
                 if _always(literal):
-                    intervals.append(self.model.new_interval_var(begin, size, end, ""))
+                    intervals.append(self.model.new_interval_var(begin[task], size, end, ""))
                 else:
-                    intervals.append(self.model.new_optional_interval_var(begin, size, end, literal, ""))
+                    intervals.append(self.model.new_optional_interval_var(begin[task], size, end, literal, ""))
             self.model.add_no_overlap(intervals)
+            for task, other in combinations(sorted({task for task, _, _ in self._using[position]} & brief), 2):
+                self._in_turn(begin, position, task, other)
+
+    def _in_turn(self, begin: Mapping[int, Var], position: int, task: int, other: int) -> None:
+        """Of two tasks of no length on a machine at one instant, the one of the smaller number takes its turn first."""
+        both = self._all(self._on(position, task), self._on(position, other))
+        first, before, after = (self.model.new_bool_var("") for _ in range(3))
+        times = [self.start[one] + self.departure[one] for one in (task, other)]
+        self._if(self.model.add(begin[task] < begin[other]), first)
+        self._if(self.model.add(times[0] < times[1]), before)
+        self._if(self.model.add(times[0] > times[1]), after)
+        self._if(self.model.add_bool_or(first, before, after), both)
 
     # Resources
 

@@ -358,7 +358,9 @@ class Problem:
         Shape (resources, resources): time from one to another; empty if none. The resource of a task is that of the
         first demand of its mode; tasks without demands are anywhere, at no time.
     swap
-        Whether blocked tasks that wait for each other's machines in a cycle may change places at the same instant.
+        Whether blocked tasks that wait for each other's machines in a cycle may change places at the same instant. If
+        not, the starts of an instant follow each other such that each finds its machine left; tasks of no length take
+        their turn, too, those on one machine as they come in `tasks`.
     name, unit
         Name of the instance, and the unit of its times.
 

@@ -64,7 +64,7 @@ def test_an_undisturbed_floor_keeps_a_plan_without_gaps(folder: Path, seed: int)
 @given(seed=st.integers(0, 10_000), swap=st.booleans())
 @settings(max_examples=6, deadline=None)
 def test_a_plan_of_a_blocking_shop_is_never_later_without_disturbances(folder: Path, seed: int, swap: bool) -> None:
-    plan = constraint(job_shop(folder, seed, 3, 3, 1, blocking=True, swap=swap), time_limit=10.0)
+    plan = constraint(job_shop(folder, seed, 3, 3, blocking=True, swap=swap), time_limit=10.0)
     report = simulate_plan(plan)
     assert report.seconds[0] <= plan.objective.value
     assert report.blocked[0] == spans(report, "blocked").sum()

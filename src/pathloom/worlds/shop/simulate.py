@@ -26,7 +26,7 @@ from pathloom.timeline import Timeline
 from pathloom.worlds.shop.methods import HELD, WORK
 from pathloom.worlds.shop.online import _floor_state as state
 from pathloom.worlds.shop.online.disturbances import Disturbances
-from pathloom.worlds.shop.online.floor import Deadlock, follow
+from pathloom.worlds.shop.online.floor import follow
 from pathloom.worlds.shop.online.floor_run import FloorRun
 
 __all__ = ["FloorReport", "floor_of", "simulate_plan"]
@@ -144,8 +144,7 @@ def simulate_plan(
     Raises
     ------
     InputError
-        If the floor does not know the plan's shape or a disturbance, a number makes no sense, or following the plan's
-        orders brings a floor without swaps to a halt (seen with operations of no duration only).
+        If the floor does not know the plan's shape or a disturbance, or a number makes no sense.
     """
     shape, shop, orders = floor_of(plan)
     given = (("--straggler", stragglers), ("--slow-link", slow_links), ("--fail", failures))
@@ -160,14 +159,7 @@ def simulate_plan(
     makespans, figures = np.empty(runs), np.zeros((5, runs), np.int64)
     first: Timeline | None = None
     for r in range(runs):
-        try:
-            run = follow(shop, orders, disturbances, seed=seed + r)
-        except Deadlock as error:
-            # Operations of no length may change places at one instant in a plan, which the floor takes for a swap.
-            raise InputError(
-                f"cannot be followed on a floor without swaps: {error}; operations of no duration may be why",
-                key=plan.problem.name,
-            ) from None
+        run = follow(shop, orders, disturbances, seed=seed + r)
         length = np.bincount(run.log[:, 3], weights=run.log[:, 5] - run.log[:, 4], minlength=4).astype(np.int64)
         makespans[r] = run.makespan
         figures[:, r] = *length[[state.BLOCKED, state.BREAKDOWN, state.LOST]], run.breakdowns, run.rotations
