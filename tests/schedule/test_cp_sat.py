@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_job_shops import generated_shop, least_makespan
 from small_problems import least_value, problems, random_problem
+from stated_shapes import stated_shop
 
 from pathloom.plan import InputError, ProvenInfeasible, clear_stop, request_stop
 from pathloom.schedule.check import check_objective, check_schedule
@@ -36,6 +38,16 @@ def test_schedules_pass_the_checker_and_bounds_are_kept(problem: Problem) -> Non
     assert check_objective(problem, schedule, objective_values(problem, schedule)) == []
     assert value == objective_values(problem, schedule)[0]
     assert incumbent.bound == value
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_proving_closes_a_job_shop(workers: int) -> None:
+    shop = generated_shop(3, 4, 5)
+    problem = stated_shop(shop)
+    incumbent: Incumbent[Schedule] = Incumbent(20.0)
+    assert cp_sat(problem, incumbent, workers=workers, proving=True)
+    assert incumbent.optimal and incumbent.value == least_makespan(shop)
+    assert check_schedule(problem, incumbent.best()[1]) == []
 
 
 def test_tasks_of_no_length_at_one_instant_come_in_their_order() -> None:

@@ -21,6 +21,8 @@ from pathloom.schedule.schedule import Schedule, objective_values
 
 POLL = 0.05
 """Seconds between looks at the clock and at Ctrl-C."""
+_PROVERS = ("no_lp", "quick_restart_no_lp")
+"""CP-SAT's search strategies that close job shops soonest, for as few workers as these."""
 
 
 def cp_sat(
@@ -35,6 +37,7 @@ def cp_sat(
     seconds: float | None = None,
     restrict: Callable[[ConstraintModel], None] | None = None,
     latest: int | None = None,
+    proving: bool = False,
     name: str = "cp-sat",
 ) -> bool:
     """Search with CP-SAT until the incumbent is finished, and offer it what is found and proven.
@@ -57,6 +60,9 @@ def cp_sat(
         Adds constraints to the model; what is proven then holds for the restricted problem and is not passed on.
     latest
         No task ends after this time; one that an optimal schedule keeps by default.
+    proving
+        Spend the workers on closing a shop of machines whose best schedule is probably known: no linear relaxation,
+        stronger reasoning on each machine. By trial it proves 15x15 shops several times sooner.
 
     Returns
     -------
@@ -88,6 +94,12 @@ def cp_sat(
     parameters.catch_sigint_signal = False  # Ctrl-C belongs to the command line
     limit = incumbent.left if seconds is None else min(seconds, incumbent.left)
     parameters.max_time_in_seconds = max(0.01, limit)
+    if proving:
+        parameters.linearization_level = 0
+        parameters.use_dynamic_precedence_in_disjunctive = True
+        parameters.use_strong_propagation_in_disjunctive = True
+        if workers <= len(_PROVERS):
+            parameters.subsolvers.extend(_PROVERS[:workers])
     if deterministic_time is not None:
         parameters.max_deterministic_time = deterministic_time
     if restrict is None:

@@ -252,8 +252,10 @@ class _Effort:
             self._phase(0.1, [self.search(number) for number in range(self.threads)])
             self._last(self._exact_beside(1))
         elif view.operations <= PROVABLE:
-            self._phase(0.1, [self.search(number) for number in range(self.threads)])
-            self._last([self.exact(self.threads)])
+            searches = [self.search(number) for number in range(self.threads)]
+            self._phase(0.1, searches)
+            self._phase(0.7, [self.exact(self.threads)])
+            self._last(searches)
         else:
             self._last([self.search(number) for number in range(self.threads)])
 
@@ -319,7 +321,8 @@ class _Effort:
         def run() -> None:
             # Nothing that ends later than the best so far is worth looking at.
             latest = None if self.incumbent.value is None else self.incumbent.value
-            if cp_sat(shape.problem, seen, seed=self.seed, workers=workers, latest=latest):
+            proving = isinstance(shape.view, JobShop) and not (shape.view.blocking or shape.view.no_wait)
+            if cp_sat(shape.problem, seen, seed=self.seed, workers=workers, latest=latest, proving=proving):
                 self.incumbent.end_phase()
 
         return run
