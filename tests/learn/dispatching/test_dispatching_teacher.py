@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 
 from pathloom.learn.dispatching.generated_shops import flexible_shop, taillard_shop
-from pathloom.learn.dispatching.teacher import Lesson, decisions, teach
+from pathloom.learn.dispatching.teacher import Lesson, decisions, searched, teach
 from pathloom.schedule.interval_environment import WAIT, IntervalEnvironment
 from pathloom.schedule.shops import FlexibleShop, JobShop
 
@@ -68,6 +68,41 @@ def test_no_operation_of_a_lesson_could_start_earlier_with_the_others_in_place(s
         others = (machine == machine[o]) & (np.arange(shop.operations) != o)
         for start in range(came, int(lesson.start[o])):
             assert (others & (lesson.start < start + duration[o]) & (start < end)).any()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_the_searched_schedule_is_a_lesson_and_always_the_same(seed: int, flexible: bool) -> None:
+    shop = shop_of(seed, flexible)
+    environment = IntervalEnvironment([shop])
+    start, alternative = searched(environment, 500)
+    again = searched(environment, 500)
+    assert np.array_equal(start, again[0]) and np.array_equal(alternative, again[1])
+    durations = shop.duration if isinstance(shop, JobShop) else shop.alternative_duration
+    made = int((start + durations[alternative]).max())
+    environment.finish_by_rule("MWKR")
+    assert made <= environment.makespan[0]
+    environment.reset()
+    lesson = teach(environment, 0, effort=1e-6, hint=(start, alternative))
+    assert lesson is not None and lesson.makespan <= made
+    decisions(environment, 0, lesson, np.random.default_rng(0))
+    assert environment.makespan[0] == lesson.makespan
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 6), st.integers(1, 5))
+def test_flexible_shops_are_drawn_as_they_are_described(seed: int, jobs: int, machines: int, choices: int) -> None:
+    shop = flexible_shop(jobs, machines, choices, np.random.default_rng(seed))
+    lengths, options = np.diff(shop.job_start), np.diff(shop.alternative_start)
+    assert shop.jobs == jobs and shop.machines == machines
+    assert lengths.min() >= max(1, round(machines / 2)) and lengths.max() <= max(1, round(machines * 1.5))
+    assert options.min() >= 1 and options.max() <= min(choices, machines)
+    assert shop.alternative_duration.min() >= 1 and shop.alternative_duration.max() <= 99 * 1.9 + 0.5
+    for first, last in zip(shop.alternative_start[:-1], shop.alternative_start[1:], strict=True):
+        assert len(set(shop.alternative_machine[first:last].tolist())) == last - first
+    firsts = shop.alternative_machine[shop.alternative_start[:-1]]
+    for begin in shop.job_start[:-1]:
+        visited = firsts[begin : begin + min(machines, lengths[0])].tolist()[: lengths.min()]
+        assert len(set(visited)) == min(len(visited), machines)
 
 
 def test_small_shops_are_solved_to_proof() -> None:

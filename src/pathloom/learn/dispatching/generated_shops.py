@@ -11,8 +11,10 @@ import numpy as np
 from pathloom.schedule.shops import FlexibleShop, JobShop
 
 LONGEST = 99
-SPREAD = 0.3
-"""Durations of an operation's alternatives differ by up to this share of the drawn one."""
+SPREADS = (0.0, 0.3, 0.9)
+"""Durations of an operation's alternatives differ by up to one of these shares of the drawn one."""
+LENGTHS = (0.5, 1.5)
+"""Least and most operations of a job in a flexible shop, as shares of the number of machines."""
 
 
 def taillard_shop(jobs: int, machines: int, generator: np.random.Generator) -> JobShop:
@@ -24,18 +26,32 @@ def taillard_shop(jobs: int, machines: int, generator: np.random.Generator) -> J
 
 
 def flexible_shop(jobs: int, machines: int, choices: int, generator: np.random.Generator) -> FlexibleShop:
-    """A flexible job shop: each operation of a `taillard_shop` gets 1 to `choices` alternatives, one of them the drawn
-    machine and duration, the others on random further machines at durations that differ by up to `SPREAD`."""
-    base = taillard_shop(jobs, machines, generator)
-    counts = generator.integers(1, min(choices, machines) + 1, size=base.operations)
-    starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    machine = np.empty(starts[-1], np.int32)
-    duration = np.empty(starts[-1], np.int64)
+    """A flexible job shop of one of many kinds.
+
+    The shop first draws its own kind: the most alternatives of an operation, from 2 to `choices` (as many as there are
+    machines at most), and one of `SPREADS`. Jobs have different numbers of operations (`LENGTHS`), whose first
+    alternatives visit all machines in random order before any again, with durations drawn evenly from 1..99; the
+    others are on random further machines.
+    """
+    most = min(int(generator.integers(min(2, choices), choices + 1)), machines)
+    spread = SPREADS[generator.integers(len(SPREADS))]
+    shortest, longest = (max(1, round(share * machines)) for share in LENGTHS)
+    lengths = generator.integers(shortest, longest + 1, size=jobs)
+    drawn = int(lengths.sum())
+    starts = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    visits = np.concatenate(
+        [np.concatenate([generator.permutation(machines) for _ in range(-(-n // machines))])[:n] for n in lengths]
+    )
+    base = generator.integers(1, LONGEST + 1, size=drawn)
+    counts = generator.integers(1, most + 1, size=drawn)
+    first = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    machine = np.empty(first[-1], np.int32)
+    duration = np.empty(first[-1], np.int64)
     for o, count in enumerate(counts):
         others = generator.permutation(machines)
-        others = others[others != base.machine[o]][: count - 1]
-        part = slice(starts[o], starts[o + 1])
-        machine[part] = np.concatenate(([base.machine[o]], others))
-        factors = np.concatenate(([1.0], 1 + generator.uniform(-SPREAD, SPREAD, size=count - 1)))
-        duration[part] = np.maximum(np.rint(base.duration[o] * factors), 1).astype(np.int64)
-    return FlexibleShop(base.job_start, starts, machine, duration, machines, base.release)
+        others = others[others != visits[o]][: count - 1]
+        part = slice(first[o], first[o + 1])
+        machine[part] = np.concatenate(([visits[o]], others))
+        factors = np.concatenate(([1.0], 1 + generator.uniform(-spread, spread, size=count - 1)))
+        duration[part] = np.maximum(np.rint(base[o] * factors), 1).astype(np.int64)
+    return FlexibleShop(starts, first, machine, duration, machines, np.zeros(jobs, np.int64))

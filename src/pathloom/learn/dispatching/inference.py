@@ -18,6 +18,11 @@ COOLEST, HOTTEST = 0.05, 0.75
 """Temperatures of the samples of `best_of` are spread evenly between these. Tassel et al. take 0.5 to 2; a policy that
 has learned sets of equally good answers spreads its probability more, and wants cooler samples."""
 
+CAUTION = 1.0
+"""How much more the logits have to speak for waiting than for starting something, before a finished policy waits: a
+wait too many costs more than one too few, because what was learned from good schedules is not where a bad one leads.
+Chosen on generated shops."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dispatched:
@@ -51,6 +56,7 @@ def roll_out(
     *,
     temperature: Sequence[float] | NDArray[np.floating] | None = None,
     generator: np.random.Generator | None = None,
+    caution: float = 0.0,
     stop: Callable[[], bool] | None = None,
     record: bool = False,
 ) -> Episodes | None:
@@ -63,6 +69,8 @@ def roll_out(
         is likelier. All 0 if left out.
     generator
         Source of the samples; needed where a temperature is above 0.
+    caution
+        Taken off the logit of waiting.
     stop
         Asked before every decision; when it says so, the episodes are left as they are and the answer is None.
     record
@@ -78,7 +86,7 @@ def roll_out(
             if stop is not None and stop():
                 return None
             seen = environment.observe(active)
-            actions = choose(policy, seen, heat[active], generator)
+            actions = choose(policy, seen, heat[active], generator, caution)
             environment.step(actions, active)
             if record:
                 kept.append((active, seen))
@@ -92,6 +100,7 @@ def choose(
     seen: Observation,
     temperature: NDArray[np.floating],
     generator: np.random.Generator | None,
+    caution: float = 0.0,
 ) -> Ints:
     """One action for each observed episode; see `roll_out`. `policy` gives logits as `DispatchingPolicy` does."""
     rows = rows_of(seen)
@@ -99,7 +108,7 @@ def choose(
     logits = start.numpy().astype(np.float64)
     # The policy has learned sets of equally good answers: however many operations share the probability of starting
     # one, waiting has to be likelier than all of them together.
-    margin = (wait - torch.logsumexp(start, 1)).numpy().astype(np.float64)
+    margin = (wait - torch.logsumexp(start, 1)).numpy().astype(np.float64) - caution
     hot = temperature > 0
     if hot.any():
         assert generator is not None
@@ -115,7 +124,7 @@ def choose(
 def greedy(policy: DispatchingPolicy, shops: Sequence[JobShop | FlexibleShop]) -> list[Dispatched]:
     """One pass over each shop with the likelier decisions, all shops in one batch."""
     environment = IntervalEnvironment(shops)
-    roll_out(policy, environment)
+    roll_out(policy, environment, caution=CAUTION)
     return [_dispatched(environment, episode) for episode in range(len(shops))]
 
 
@@ -135,7 +144,8 @@ def best_of(
         raise ValueError(f"samples: expected at least 1, found {samples}")
     environment = IntervalEnvironment([shop], np.zeros(samples, np.int64))
     heat = np.concatenate(([0.0], np.linspace(COOLEST, HOTTEST, samples - 1)))
-    if roll_out(policy, environment, temperature=heat, generator=np.random.default_rng(seed), stop=stop) is None:
+    generator = np.random.default_rng(seed)
+    if roll_out(policy, environment, temperature=heat, generator=generator, caution=CAUTION, stop=stop) is None:
         return None
     return _dispatched(environment, int(environment.makespan.argmin()))
 

@@ -4,6 +4,8 @@ After Tassel et al. (ICAPS 2023), section on training. What the pupil has fixed 
 gets the pupil's own rest as a hint and cannot do worse than it. Departure: their second solver call, which moves
 everything as early as it goes, is one pass here that puts the operations in order of the found starts into the first
 gap of their machine that takes them: none of them starts later than found, because the place found for it is free.
+On whole shops the hint may be the schedule of a short tabu search (`searched`), which is close to the best one in a
+tenth of a second where the solver alone would need minutes.
 """
 
 from __future__ import annotations
@@ -13,9 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pathloom.schedule.flexible_shop_construction import flexible_shop_start
+from pathloom.schedule.flexible_shop_tabu import FlexibleTabu
+from pathloom.schedule.incumbent import Incumbent
 from pathloom.schedule.interval_environment import WAIT, IntervalEnvironment, Observation
-from pathloom.schedule.shops import FlexibleShop, Ints, JobShop
+from pathloom.schedule.job_shop_search import job_shop_search
+from pathloom.schedule.shops import FlexibleShop, Ints, JobShop, Positions
 
+_FOREVER = 3600.0
+_RULES = ("mwkr", "mor")
 _UNREACHABLE = "the lesson cannot be reached from the state of the episode"
 
 
@@ -156,6 +164,32 @@ def teach(
         return None
     start = _moved_early(shop, ways, start, way_of, fixed_start >= 0, np.maximum(ready, now), np.maximum(free, now))
     return Lesson(_makespan(ways, start, way_of), start, way_of, status == cp_model.OPTIMAL)
+
+
+def searched(environment: IntervalEnvironment, moves: int) -> tuple[Ints, NDArray[np.int32]]:
+    """Start and alternative of every operation of the only shop of an environment, by tabu search.
+
+    Parameters
+    ----------
+    moves
+        Of the search; equal calls give equal schedules, however busy the machine is.
+    """
+    shop = environment.shops[0]
+    if isinstance(shop, JobShop):
+        found: Incumbent[Ints] = Incumbent(_FOREVER, copy=np.copy)
+        job_shop_search(shop, found, moves=moves)
+        assert found.solution is not None
+        return found.solution, np.arange(shop.operations, dtype=np.int32)
+    best: tuple[int, Ints, Positions] | None = None
+    tabu = FlexibleTabu(shop)
+    for rule in _RULES:
+        tabu.load_start(*flexible_shop_start(shop, rule))
+        tabu.run(moves // len(_RULES), moves)
+        if best is None or tabu.best < best[0]:
+            alternative, start = tabu.schedule(tabu.best_choice, tabu.best_order)
+            best = tabu.best, start, alternative
+    assert best is not None
+    return best[1], best[2]
 
 
 def decisions(

@@ -44,7 +44,7 @@ from pathloom.learn.dispatching.policy import (
     rows_of,
     set_log_probability,
 )
-from pathloom.learn.dispatching.teacher import teach
+from pathloom.learn.dispatching.teacher import searched, teach
 from pathloom.learn.dispatching.training_state import TrainingState, fresh_state, restore, saved_state
 from pathloom.plan import InputError, Progress, stop_requested
 from pathloom.schedule.interval_environment import RULES, IntervalEnvironment
@@ -67,9 +67,12 @@ class TrainingSettings:
     judged
         Sizes of the shops set aside, `judged_each` of each.
     choices
-        Most alternatives of an operation in a flexible shop.
+        Most alternatives of an operation in any flexible shop.
     effort
         Of the teacher, a call, in CP-SAT's deterministic time.
+    moves
+        Of the tabu search from which the teacher takes its hint on a whole shop; 0: the hint is the best rule's
+        schedule.
     imitation
         Share of the time of the first stage.
     lessons
@@ -87,6 +90,7 @@ class TrainingSettings:
     judged_each: int = 6
     choices: int = 3
     effort: float = 0.12
+    moves: int = 0
     imitation: float = 0.35
     lessons: int = 8
     steps: int = 48
@@ -101,14 +105,17 @@ class TrainingSettings:
 
 SETTINGS: dict[ProblemKind, TrainingSettings] = {
     "job-shop": TrainingSettings(),
-    # Alternatives cost the teacher more, so that there are fewer lessons, which fewer steps have learned by heart; and
-    # what it makes of bad beginnings in so short a time teaches little.
+    # In so short a time the solver alone finds no good schedules of these, and what it makes of bad beginnings teaches
+    # little: the lessons come from tabu search, and more of them from whole shops.
     "flexible-shop": TrainingSettings(
-        sizes=((8, 4), (8, 6), (10, 5), (10, 6), (12, 8)),
+        sizes=((8, 4), (10, 5), (10, 6), (12, 8), (15, 8), (10, 10), (20, 5)),
         judged=((10, 6), (15, 8), (20, 10)),
-        effort=0.02,
-        imitation=0.9,
-        steps=16,
+        choices=6,
+        effort=0.005,
+        moves=30_000,
+        imitation=0.8,
+        rate=2e-3,
+        shape=PolicyShape(width=32, heads=4),
     ),
 }
 
@@ -268,7 +275,7 @@ def _teach_round(state: TrainingState, settings: TrainingSettings, problem: Prob
             return
         shop = _shop(settings, problem, generator)
         environment = IntervalEnvironment([shop.make()])
-        hint = _best_by_rule(environment)
+        hint = searched(environment, settings.moves) if settings.moves else _best_by_rule(environment)
         lesson = teach(environment, 0, effort=settings.effort, hint=hint)
         if lesson is not None:
             state.remember(StudiedLesson(shop, np.zeros(0, np.int64), lesson))
