@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from _saved_parts import SavedParts
 from _shop_instances import Instance
 from _shop_peer import Found, peer
 from _table import say
+from _targets import TARGETS, Verdict
 from pathloom.schedule.check import check_schedule
 from pathloom.schedule.solve import solve
 
@@ -76,6 +77,11 @@ class Runs:
         """Compile what an instance of this kind needs, before anything is measured."""
         solve(instance.problem, time_limit=3.0, workers=self.chosen.workers)
 
+    def drawn(self, names: Sequence[str], also: Sequence[str] = ()) -> list[str]:
+        """Every n-th of the names, as asked for, those of `also`, and those that were measured before."""
+        every = self.chosen.every
+        return [name for at, name in enumerate(names) if at % every == 0 or name in also or name in self.parts.parts]
+
     def pair(self, instance: Instance) -> dict[str, Any]:
         """Ours and the peer's result on one instance."""
 
@@ -132,3 +138,36 @@ def mean_gap(pairs: Sequence[Mapping[str, Any]], who: str) -> float | None:
     mine, other = gaps(pairs, "ours"), gaps(pairs, "peer")
     both = ~np.isnan(mine) & ~np.isnan(other)
     return float((mine if who == "ours" else other)[both].mean()) if both.any() else None
+
+
+Pairs = Sequence[Mapping[str, Any]]
+LEAST = 8
+"""Fewest instances of a sample that say something."""
+_RESAMPLES = 4000
+
+
+def judged(
+    key: str, pairs: Pairs, statistic: Callable[[Pairs], float | None], shown: str, *, of: int, short_of: str = ""
+) -> Verdict:
+    """Whether a statistic of instances reaches its target.
+
+    On a sample of `of` instances the worse end of its 95 % interval (bootstrap over instances) is judged, not the
+    statistic itself.
+    """
+    value = statistic(pairs)
+    if short_of or len(pairs) == of or value is None:
+        return TARGETS[key].judge(value, shown, short_of=short_of)
+    if len(pairs) < LEAST:
+        return TARGETS[key].judge(value, shown, short_of=f"{len(pairs)} of {of} instances only")
+    generator = np.random.default_rng(0)
+    found = [statistic([pairs[k] for k in generator.integers(0, len(pairs), len(pairs))]) for _ in range(_RESAMPLES)]
+    worse = 2.5 if TARGETS[key].sense == "at least" else 97.5
+    end = float(np.percentile([one for one in found if one is not None], worse))
+    shown += f"; {len(pairs)} of {of} instances, the worse end of the 95 % interval is {end:.2f}"
+    return TARGETS[key].judge(end, shown)
+
+
+def behind(pairs: Pairs) -> float | None:
+    """Our mean gap less the peer's, points, over the instances that both solved."""
+    mine, other = mean_gap(pairs, "ours"), mean_gap(pairs, "peer")
+    return None if mine is None or other is None else round(mine - other, 9)

@@ -10,7 +10,7 @@ import _one_thread  # noqa: F401  # isort: skip
 from collections.abc import Sequence
 
 from _shop_instances import blocking_shop
-from _shop_runs import COLUMNS, Runs, gaps, mean_gap, options, row
+from _shop_runs import COLUMNS, Pairs, Runs, gaps, judged, mean_gap, options, row
 from _table import Table, finish
 from _table import options as table_options
 from _targets import TARGETS
@@ -33,9 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
     runs = Runs(NAME, chosen)
     runs.warm(blocking_shop("ft06"))
-    pairs = {}
-    for number in range(1, 41, chosen.every):
-        pairs[f"la{number:02d}"] = runs.pair(blocking_shop(f"la{number:02d}"))
+    names = [f"la{number:02d}" for number in range(1, 41)]
+    pairs = {name: runs.pair(blocking_shop(name)) for name in runs.drawn(names, CLOSED)}
     rows = []
     for name, (first, last) in GROUPS.items():
         found = [pairs[f"la{n:02d}"] for n in range(first, last + 1) if f"la{n:02d}" in pairs]
@@ -43,9 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append(row(name, found))
     whole = list(pairs.values())
     rows.append(row("all", whole))
-    short = "" if chosen.every == 1 and chosen.time == 20.0 else f"{chosen.time:g} s, every {chosen.every}th"
-    mine = float(gaps(whole, "ours").mean())
-    verdicts = [TARGETS["shop-blocking"].judge(mine, f"{mine:.2f} % on {len(whole)} instances", short_of=short)]
+    short = "" if chosen.time == 20.0 else f"{chosen.time:g} s"
+    mine = f"{gaps(whole, 'ours').mean():.2f} %"
+    verdicts = [
+        judged(
+            "shop-blocking", whole, lambda those: float(gaps(those, "ours").mean()), mine, of=len(names), short_of=short
+        )
+    ]
     closed = {name: pairs[name] for name in CLOSED if name in pairs}
     missed = [name for name, pair in closed.items() if pair["ours"]["value"] > pair["best"]]
     shown = f"{len(closed) - len(missed)} of {len(closed)}" + (f", not {', '.join(missed)}" if missed else "")
@@ -67,6 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     finish(table, NAME, chosen)
     return 0
+
+
+def _ours(pairs: Pairs) -> float:
+    return float(gaps(pairs, "ours").mean())
 
 
 if __name__ == "__main__":

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from _shop_instances import flexible_shops
-from _shop_runs import COLUMNS, Runs, mean_gap, options, row
+from _shop_runs import COLUMNS, Runs, behind, judged, mean_gap, options, row
 from _table import Table, finish
 from _table import options as table_options
-from _targets import TARGETS
 
 NAME = "flexible_shops"
 SETS = ["brandimarte", "hurink/edata", "hurink/rdata", "hurink/vdata"]
@@ -30,24 +29,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = Runs(NAME, chosen)
     runs.warm(next(iter(flexible_shops("brandimarte"))))
     results: dict[str, list[dict[str, Any]]] = {}
-    large = []
+    large: list[dict[str, Any]] = []
+    counts: list[int] = []
     for name in chosen.sets or SETS:
         results[name] = []
-        for instance in list(flexible_shops(name))[:: chosen.every]:
+        instances = {instance.name: instance for instance in flexible_shops(name)}
+        counts += [len(instance.problem.tasks) for instance in instances.values()]
+        for instance in map(instances.__getitem__, runs.drawn(list(instances))):
             pair = runs.pair(instance)
             results[name].append(pair)
             if len(instance.problem.tasks) >= LARGE:
                 large.append(pair)
     pairs = [pair for found in results.values() for pair in found]
-    short = "" if chosen.every == 1 and not chosen.sets else f"every {chosen.every}th instance of {len(results)} sets"
-    if chosen.time != 30.0:
-        short = f"{chosen.time:g} s"
+    short = "" if chosen.time == 30.0 else f"{chosen.time:g} s"
+    if chosen.sets:
+        short = f"{len(results)} sets only"
     verdicts = []
-    for key, those in (("shop-flexible", pairs), ("shop-flexible-large", large)):
+    for key, those, least in (("shop-flexible", pairs, 0), ("shop-flexible-large", large, LARGE)):
         mine, other = mean_gap(those, "ours"), mean_gap(those, "peer")
         if mine is not None and other is not None:
-            shown = f"{mine:.2f} % against {other:.2f} % on {len(those)} instances"
-            verdicts.append(TARGETS[key].judge(mine - other, shown, short_of=short))
+            of = sum(count >= least for count in counts)
+            verdicts.append(judged(key, those, behind, f"{mine:.2f} % against {other:.2f} %", of=of, short_of=short))
     table = Table(
         title="Flexible job shops: gap to the best known makespans",
         columns=COLUMNS,

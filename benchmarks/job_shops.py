@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from _shop_instances import JOB_SHOP_SETS, job_shop
-from _shop_runs import COLUMNS, Runs, gaps, mean_gap, options, proven, row
+from _shop_runs import COLUMNS, Pairs, Runs, gaps, judged, mean_gap, options, proven, row
 from _table import Table, finish
 from _table import options as table_options
 from _targets import TARGETS, Verdict
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = chosen.sets or [*SETS, *FURTHER]
     results: dict[str, list[dict[str, Any]]] = {}
     for name in wanted:
-        results[name] = [runs.pair(job_shop(one)) for one in JOB_SHOP_SETS[name][:: chosen.every]]
+        results[name] = [runs.pair(job_shop(one)) for one in runs.drawn(JOB_SHOP_SETS[name])]
     table = Table(
         title="Job shops: gap to the best known makespans",
         columns=COLUMNS,
@@ -49,29 +49,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verdicts(results: dict[str, list[dict[str, Any]]], chosen: Any) -> list[Verdict]:
-    short = "" if chosen.every == 1 else f"every {chosen.every}th instance only"
-    if chosen.time != 30.0 or chosen.workers != 2:
-        short = f"{chosen.time:g} s and {chosen.workers} threads"
+    short = "" if chosen.time == 30.0 and chosen.workers == 2 else f"{chosen.time:g} s and {chosen.workers} threads"
     said = []
     if set(SETS) <= set(results):
         pairs = [pair for name in SETS for pair in results[name]]
-        mine, other = mean_gap(pairs, "ours"), mean_gap(pairs, "peer")
-        shown = f"{mine:.2f} % (the peer {other:.2f} %)"
-        said.append(TARGETS["shop-ta-gap"].judge(mine, shown, short_of=short))
         hard = [pair for name in SETS[3:] for pair in results[name]]
-        ahead = float((gaps(hard, "peer") - gaps(hard, "ours")).mean())
-        said.append(TARGETS["shop-ta-ahead"].judge(ahead, f"{ahead:.2f} points", short_of=short))
+        shown = f"{mean_gap(pairs, 'ours'):.2f} % (the peer {mean_gap(pairs, 'peer'):.2f} %)"
+        said.append(judged("shop-ta-gap", pairs, _ours, shown, of=_size(SETS), short_of=short))
+        ahead = f"{_ahead(hard):.2f} points"
+        said.append(judged("shop-ta-ahead", hard, _ahead, ahead, of=_size(SETS[3:]), short_of=short))
         small = results[SETS[0]]
         missing = sum(proven(pair, "peer") and not proven(pair, "ours") for pair in small)
         shown = f"{missing} that the peer proves and we do not; {sum(proven(p, 'ours') for p in small)} proven by us"
-        said.append(TARGETS["shop-ta-proofs"].judge(missing, shown, short_of=short))
+        few = "" if len(small) == _size(SETS[:1]) else f"{len(small)} instances only"
+        said.append(TARGETS["shop-ta-proofs"].judge(missing, shown, short_of=short or few))
     for key, name in (("shop-large-ta", FURTHER[0]), ("shop-large-dmu", FURTHER[1]), ("shop-large-swv", FURTHER[2])):
         if name in results:
-            mine, other = mean_gap(results[name], "ours"), mean_gap(results[name], "peer")
-            ratio = None if mine is None or not other else mine / other
-            shown = f"{mine} % against {other} %" if ratio is None else f"{mine:.2f} % against {other:.2f} %"
-            said.append(TARGETS[key].judge(ratio, shown, short_of=short))
+            pairs = results[name]
+            shown = f"{mean_gap(pairs, 'ours'):.2f} % against {mean_gap(pairs, 'peer'):.2f} %"
+            said.append(judged(key, pairs, _ratio, shown, of=_size([name]), short_of=short))
     return said
+
+
+def _size(names: Sequence[str]) -> int:
+    return sum(len(JOB_SHOP_SETS[name]) for name in names)
+
+
+def _ours(pairs: Pairs) -> float | None:
+    return mean_gap(pairs, "ours")
+
+
+def _ahead(pairs: Pairs) -> float:
+    return float((gaps(pairs, "peer") - gaps(pairs, "ours")).mean())
+
+
+def _ratio(pairs: Pairs) -> float | None:
+    mine, other = mean_gap(pairs, "ours"), mean_gap(pairs, "peer")
+    return None if mine is None or not other else mine / other
 
 
 if __name__ == "__main__":

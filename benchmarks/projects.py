@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from _shop_instances import projects
-from _shop_runs import COLUMNS, Runs, mean_gap, options, row
+from _shop_runs import COLUMNS, Runs, behind, judged, mean_gap, options, row
 from _table import Table, finish
 from _table import options as table_options
-from _targets import TARGETS
 
 NAME = "projects"
 SETS = {"j60": "shop-j60", "j120": "shop-j120", "mm_j30": "shop-mm30"}
@@ -36,14 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     verdicts = []
     for name in chosen.sets or SETS:
         instances = [one for one in projects(name) if not chosen.open_only or one.best > one.bound]
-        results[name] = [runs.pair(one) for one in instances[:: chosen.every]]
+        known = {one.name: one for one in instances}
+        results[name] = [runs.pair(known[one]) for one in runs.drawn(list(known))]
         mine, other = mean_gap(results[name], "ours"), mean_gap(results[name], "peer")
         if mine is not None and other is not None:
-            short = (
-                "" if chosen.time == 30.0 and chosen.every <= DRAWN else f"{chosen.time:g} s, every {chosen.every}th"
-            )
-            shown = f"{mine:.3f} % against {other:.3f} % on {len(results[name])} instances"
-            verdicts.append(TARGETS[SETS[name]].judge(round(mine - other, 6), shown, short_of=short))
+            short = "" if chosen.time == 30.0 else f"{chosen.time:g} s"
+            shown = f"{mine:.3f} % against {other:.3f} %"
+            of = len(instances)
+            verdicts.append(judged(SETS[name], results[name], behind, shown, of=of, short_of=short))
     table = Table(
         title="Projects (PSPLIB): gap to the best known makespans",
         columns=COLUMNS,
