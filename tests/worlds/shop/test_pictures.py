@@ -61,6 +61,25 @@ def test_tasks_side_by_side_get_rows_of_their_own(plan: Plan) -> None:
         assert all(a[1] <= b[0] for a, b in pairwise(spans))
 
 
+def test_breaks_are_drawn_over_every_row_of_their_resource() -> None:
+    """Two of the crew work side by side over their break from 2 to 4; nobody uses the van."""
+    model = Model()
+    crew = model.renewable("crew", 2, breaks=[(2, 4)])
+    model.machine("van", breaks=[(1, 3)])
+    for _ in range(2):
+        model.task(5, [(crew, 1)], allow_breaks=True)
+    plan = verified(made(model.problem(), [0, 0], [7, 7]), check)
+    shown = drawn(plan).timeline
+    breaks = shown.kind == list(LOOKS).index("break")
+    places = [shown.resources[row] for row in shown.resource[breaks]]
+    assert list(zip(places, shown.start[breaks], shown.end[breaks], strict=True)) == [
+        ("crew [1]", 2, 4),
+        ("crew [2]", 2, 4),
+        ("van", 1, 3),
+    ]
+    assert sorted(shown.resources[row] for row in shown.resource[~breaks]) == ["crew [1]", "crew [2]"]
+
+
 def test_a_table_has_a_cell_for_every_title(plan: Plan) -> None:
     assert row(plan) == ("8", "7", "12.50%", "rule", "0.25") and len(WORLD.columns) == 5
     model = Model()

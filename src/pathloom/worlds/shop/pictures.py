@@ -42,36 +42,37 @@ def drawn(plan: Plan) -> Panel:
     critical = np.isin(shown.columns["task"], critical_tasks(problem, plan.decisions))
     kind = np.where(shown.kind == 1, 2, np.where(critical, 1, 0)).astype(np.int32)
     resource, item, start, end = shown.resource, shown.item, shown.start, shown.end
-    breaks = [
-        (position, low, min(high, shown.makespan))
+    lane = np.minimum(_lanes(resource, start, end), MOST_LANES - 1)
+    most = np.full(len(shown.resources), -1, np.int64)
+    np.maximum.at(most, resource, lane)
+    breaks = [  # over all rows of their resource, and over the tasks that they interrupt
+        (position, number, low, min(high, shown.makespan))
         for position, found in enumerate(problem.resources)
         if isinstance(found, Machine | Renewable)
         for low, high in found.calendar.breaks
         if low < shown.makespan
+        for number in range(max(int(most[position]), 0) + 1)
     ]
     if breaks:
         table = np.array(breaks, dtype=np.float64)
         count = len(breaks)
         resource = np.concatenate((resource, table[:, 0].astype(np.int32)))
+        lane = np.concatenate((lane, table[:, 1].astype(np.int64)))
         item = np.concatenate((item, np.full(count, len(shown.items), np.int32)))
         kind = np.concatenate((kind, np.full(count, 3, np.int32)))
-        start, end = np.concatenate((start, table[:, 1])), np.concatenate((end, table[:, 2]))
+        start, end = np.concatenate((start, table[:, 2])), np.concatenate((end, table[:, 3]))
+        np.maximum.at(most, resource, lane)
     items = (*shown.items, "break") if breaks else shown.items
-    lane = _lanes(resource, start, end)
     rows: dict[tuple[int, int], int] = {}
     names: list[str] = []
     groups: dict[str, str] = {}
-    most = np.zeros(len(shown.resources), np.int64)
-    np.maximum.at(most, resource, np.minimum(lane, MOST_LANES - 1))
     for position, name in enumerate(shown.resources):
-        for number in range(int(most[position]) + 1 if (resource == position).any() else 0):
+        for number in range(int(most[position]) + 1):
             rows[position, number] = len(names)
             label = name if most[position] == 0 else f"{name} [{number + 1}]"
             names.append(label)
             groups[label] = name
-    row = np.array(
-        [rows[r, min(n, MOST_LANES - 1)] for r, n in zip(resource.tolist(), lane.tolist(), strict=True)], dtype=np.int32
-    )
+    row = np.array([rows[place] for place in zip(resource.tolist(), lane.tolist(), strict=True)], dtype=np.int32)
     timeline = Timeline(row, item, kind, start, end, tuple(names), items, tuple(LOOKS), unit=shown.unit)
     title = f"{plan.method}: {plan.objective.name} {plan.objective.value:g} {plan.objective.unit}"
     if plan.bound is not None:

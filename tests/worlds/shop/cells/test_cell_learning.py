@@ -174,3 +174,29 @@ def test_training_improves_on_the_imitated_rule() -> None:
         on_score=lambda _, score: scores.append(score.seconds_per_item),
     )
     assert min(scores[1:]) < scores[0]
+
+
+def test_a_training_that_goes_on_keeps_the_best_network_of_the_one_before(tmp_path: Path) -> None:
+    """The file says that a network was better than any can be; what is trained on is never taken instead."""
+    torch = pytest.importorskip("torch")
+    from pathloom.worlds.shop.cells.policy import SETTINGS, _Kept, train_policy
+
+    cell = load_cell(EXAMPLES / "cell-cluster-6.yaml")
+    checkpoint = tmp_path / "optimisation.pt"
+    quick = replace(SETTINGS, environments=4, steps=8, updates=1)
+    first = train_policy(cell, seconds=60.0, settings=quick, width=8, imitation=2, checkpoint=checkpoint)
+    kept = _Kept(checkpoint.with_suffix(".best"))
+    assert kept.read() and kept.worth < float("inf") and kept.spent > 0
+    kept.worth = float("inf")
+    for weights in first.network.parameters():
+        torch.nn.init.constant_(weights, 0.01)
+    kept.take(1e-6, first.network)
+    again = train_policy(
+        cell, seconds=60.0, settings=replace(quick, updates=2), width=8, imitation=2, checkpoint=checkpoint
+    )
+    assert again.card["updates"] == 2
+    assert again.card["imitated rule"]["agreement"] == first.card["imitated rule"]["agreement"]
+    assert all(bool((weights == 0.01).all()) for weights in again.network.parameters())
+    checkpoint.with_suffix(".best").write_bytes(b"something else")
+    with pytest.raises(InputError, match="is no state of a training"):
+        train_policy(cell, seconds=1.0, settings=quick, width=8, imitation=2, checkpoint=checkpoint)

@@ -69,8 +69,8 @@ def train(
     file
         The cell.
     seconds
-        Processor time, all starts together; the imitation is done anew by each of them. Ctrl-C
-        (`pathloom.plan.request_stop`) ends the optimisation early with the best so far, and keeps the state.
+        Processor time, all starts together. Ctrl-C (`pathloom.plan.request_stop`) ends the optimisation early with the
+        best so far, and keeps the state.
     seed
         Of everything.
     on_progress

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from pathloom.learn.dispatching.card import write_whole
 from pathloom.learn.policy_gradient import (
     PPOSettings,
     Update,
@@ -224,6 +226,52 @@ def evaluate(cell: Cell, network: CellPolicy, *, seeds: Sequence[int], lot: int 
 _EMPTY = (np.zeros((0, 6), dtype=np.int64), np.zeros((0, 2)))
 
 
+@dataclass
+class _Kept:
+    """The best network of a training so far, in memory and in a file.
+
+    Attributes
+    ----------
+    path
+        Where it is written whenever it gets better; None for nowhere.
+    worth
+        Time per item (s), broken dwell limits counted in; infinite as long as there is none.
+    weights
+        Of the network.
+    agreement, spent
+        Of the imitation: share of the rule's actions that it takes over, processor time (s).
+    """
+
+    path: Path | None
+    worth: float = float("inf")
+    weights: dict[str, Tensor] | None = None
+    agreement: float = 0.0
+    spent: float = 0.0
+
+    def take(self, worth: float, network: CellPolicy) -> None:
+        """Keep the network if it is better."""
+        if self.weights is not None and worth >= self.worth:
+            return
+        self.worth = worth
+        self.weights = {name: value.clone() for name, value in network.state_dict().items()}
+        if self.path is not None:
+            about = {name: str(getattr(self, name)) for name in ("worth", "agreement", "spent")}
+            write_whole(self.path, save(self.weights, metadata=about))
+
+    def read(self) -> bool:
+        """Take up what is in the file, if there is one; InputError if it holds something else."""
+        if self.path is None or not self.path.exists():
+            return False
+        try:
+            with safe_open(self.path, framework="pt") as content:
+                about = content.metadata() or {}
+                self.weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+            self.worth, self.agreement, self.spent = (float(about[name]) for name in ("worth", "agreement", "spent"))
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            raise InputError(f"is no state of a training: {error}; remove it", file=str(self.path)) from None
+        return True
+
+
 def train_policy(
     cell: Cell,
     *,
@@ -247,23 +295,19 @@ def train_policy(
     on_score
         Called with (seconds, score) whenever the network is judged, on lots that training does not use.
     checkpoint
-        File of `train_ppo` to go on from.
+        File of `train_ppo` to go on from; the best network so far is kept beside it (``*.best``).
     """
     torch.manual_seed(seed)
     began = time.process_time()
     network = CellPolicy(width)
     rule, rule_seconds = best_rule(cell)
-    agreement = imitate(network, cell, rule, steps=imitation, seed=seed) if imitation else 0.0
-    spent = time.process_time() - began
     judged = list(range(9000, 9008))
-    best: tuple[float, dict[str, Tensor]] | None = None
+    kept = _Kept(None if checkpoint is None else checkpoint.with_suffix(".best"))
+    before = kept.read()
 
     def judge() -> None:
-        nonlocal best
         score = evaluate(cell, network, seeds=judged, lot=250)
-        worth = score.seconds_per_item * (1.0 + 50.0 * score.late / score.items)
-        if best is None or worth < best[0]:
-            best = (worth, {name: value.clone() for name, value in network.state_dict().items()})
+        kept.take(score.seconds_per_item * (1.0 + 50.0 * score.late / score.items), network)
         if on_score is not None:
             on_score(time.process_time() - began, score)
 
@@ -273,9 +317,15 @@ def train_policy(
         if update.number % 20 == 19:
             judge()
 
-    judge()
+    if before:  # the optimisation goes on from its own state, or from what was imitated
+        assert kept.weights is not None
+        network.load_state_dict(kept.weights)
+    else:
+        kept.agreement = imitate(network, cell, rule, steps=imitation, seed=seed) if imitation else 0.0
+        kept.spent = time.process_time() - began
+        judge()
     environment = CellEnvironment(cell, settings.environments, pace=rule_seconds)
-    left = max(seconds - spent, 0.0)
+    left = max(seconds - kept.spent, 0.0)
     history = train_ppo(
         environment,
         network,
@@ -288,8 +338,8 @@ def train_policy(
     )
     if not stop_requested():
         judge()
-    assert best is not None
-    network.load_state_dict(best[1])
+    assert kept.weights is not None
+    network.load_state_dict(kept.weights)
     score = evaluate(cell, network, seeds=range(9100, 9116), lot=250)
     bound = long_run_bound(cell)
     card = {
@@ -300,10 +350,10 @@ def train_policy(
         "features": [TOKEN_FEATURES, GLOBAL_FEATURES],
         "parameters": sum(p.numel() for p in network.parameters()),
         "seed": seed,
-        "processor seconds": round(time.process_time() - began, 1),
+        "processor seconds": round(kept.spent + history.seconds, 1),
         "updates": len(history.updates),
         "decisions": int(sum(update.samples for update in history.updates)),
-        "imitated rule": {"rule": str(rule), "seconds per item": rule_seconds, "agreement": round(agreement, 4)},
+        "imitated rule": {"rule": str(rule), "seconds per item": rule_seconds, "agreement": round(kept.agreement, 4)},
         "bound": {"seconds per item": bound.seconds, "by": bound.by},
         "score": {
             "seconds per item": score.seconds_per_item,
@@ -318,18 +368,9 @@ def train_policy(
 
 def save_policy(policy: TrainedPolicy, name: str, folder: Path = CHECKPOINTS) -> tuple[Path, Path]:
     """Write ``name.safetensors`` and its card ``name.json``, each whole or not at all."""
-    from safetensors.torch import save
-
-    folder.mkdir(parents=True, exist_ok=True)
     weights, card = folder / f"{name}.safetensors", folder / f"{name}.json"
-    content = save({key: value.contiguous() for key, value in policy.network.state_dict().items()})
-    for path, data in ((weights, content), (card, (json.dumps(policy.card, indent=1) + "\n").encode())):
-        beside = path.with_name(path.name + ".part")
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+    write_whole(weights, save({key: value.contiguous() for key, value in policy.network.state_dict().items()}))
+    write_whole(card, (json.dumps(policy.card, indent=1) + "\n").encode())
     return weights, card
 
 
@@ -341,8 +382,6 @@ def load_policy(weights: Path) -> TrainedPolicy:
     InputError
         If a file is missing or does not fit this version's features.
     """
-    from safetensors.torch import load_file
-
     try:
         card = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
         if card.get("format") != FORMAT or card["features"] != [TOKEN_FEATURES, GLOBAL_FEATURES]:
@@ -351,7 +390,7 @@ def load_policy(weights: Path) -> TrainedPolicy:
             )
         network = CellPolicy(int(card["width"]))
         network.load_state_dict(load_file(str(weights)))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"is no policy of a robot cell: {str(error).splitlines()[0]}", file=str(weights)) from None
     network.eval()
     return TrainedPolicy(network, card)
