@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("pyjobshop")
-
-from _shop_runs import LEAST, Runs, behind, judged  # noqa: E402
+from _shop_runs import LEAST, Runs, behind, judged
 
 
 def pairs(ours: list[float], peer: list[float]) -> list[dict]:
@@ -49,6 +47,7 @@ def test_a_handful_says_nothing() -> None:
 
 
 def test_instances_that_were_measured_before_are_taken_along(tmp_path: Path) -> None:
+    pytest.importorskip("pyjobshop")
     chosen = argparse.Namespace(time=1.0, peer_time=None, workers=1, seed=0, out=str(tmp_path), every=3)
     runs = Runs("some", chosen)
     runs.parts.part("b", lambda: {})
